@@ -1,0 +1,1 @@
+"""The STEDI lakehouse as Dagster assets; start reading at `definitions.py` or `assets/`."""

@@ -1,0 +1,1 @@
+"""The tables: one function a table, named as the table, its body the table's definition."""

@@ -1,0 +1,53 @@
+"""The curated zone: what data scientists use."""
+
+import dagster as dg
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from stedi_assets.assets.common import described
+from stedi_assets.io_manager import EARLIER_ROWS
+from stedi_assets.partitions import UP_TO_THE_DAY
+from stedi_assets.rules import in_dates_of
+from stedi_assets.schemas import TABLES
+from stedi_assets.settings import load_settings
+
+_UP_TO_THE_DAY = dg.AssetIn(
+    partition_mapping=UP_TO_THE_DAY,
+    metadata={EARLIER_ROWS: ["accelerometer_trusted", "step_trainer_trusted"]},
+)
+
+
+@dg.asset(**described("customers_curated"))
+def customers_curated(customer_trusted: DataFrame, accelerometer_trusted: DataFrame) -> DataFrame:
+    readers = accelerometer_trusted.select(F.col("user").alias("email")).distinct()
+    return customer_trusted.join(readers, "email", "left_semi").select(
+        *TABLES["customers_curated"].column_names
+    )
+
+
+@dg.asset(
+    ins={"accelerometer_trusted": _UP_TO_THE_DAY, "step_trainer_trusted": _UP_TO_THE_DAY},
+    **described("machine_learning_curated"),
+)
+def machine_learning_curated(
+    context: dg.AssetExecutionContext,
+    accelerometer_trusted: DataFrame,
+    step_trainer_trusted: DataFrame,
+    customers_curated: DataFrame,
+) -> DataFrame:
+    owners = customers_curated.select("serialNumber", F.col("email").alias("user"))
+    steps = step_trainer_trusted.join(owners, "serialNumber", "inner").select(
+        "user",
+        F.col("sensorReadingTime").alias("timestamp"),
+        "distanceFromObject",
+        F.col("ingest_date").alias("step_ingest_date"),
+    )
+    salted_email = F.concat(F.lit(load_settings().salt()), F.col("user"))
+    return (
+        accelerometer_trusted.join(steps, ["user", "timestamp"], "inner")
+        .withColumn("subject_id", F.sha2(salted_email, 256))
+        .withColumn("sensorReadingTime", F.col("timestamp"))
+        .withColumn("ingest_date", F.greatest("ingest_date", "step_ingest_date"))
+        .where(in_dates_of(context))
+        .select(*TABLES["machine_learning_curated"].column_names)
+    )

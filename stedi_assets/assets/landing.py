@@ -1,0 +1,43 @@
+"""The landing zone: what landed, one row a record, repeats and malformed ones included."""
+
+import dagster as dg
+from pyspark.sql import DataFrame
+
+from stedi_assets.assets.common import OWNERS, described
+from stedi_assets.partitions import INGEST_DATES
+from stedi_assets.schemas import ENTITIES, TABLES
+
+# Where producers land their objects; nobody here materializes them.
+landed_objects = [
+    dg.AssetSpec(
+        f"{name}_objects",
+        description=(
+            f"JSON objects that producers land under `landing/{name}/ingest_date=YYYY-MM-DD/`,"
+            " plain or gzipped; never changed here."
+        ),
+        group_name="landing",
+        owners=OWNERS,
+        kinds={"s3", "json"},
+        partitions_def=INGEST_DATES,
+    )
+    for name in ENTITIES
+]
+
+
+def _landed(name: str) -> dg.AssetIn:
+    return dg.AssetIn(f"{name}_objects", input_manager_key="landed_objects")
+
+
+@dg.asset(ins={"records": _landed("customer")}, **described("customer_landing"))
+def customer_landing(records: DataFrame) -> DataFrame:
+    return records.select(*TABLES["customer_landing"].column_names)
+
+
+@dg.asset(ins={"records": _landed("accelerometer")}, **described("accelerometer_landing"))
+def accelerometer_landing(records: DataFrame) -> DataFrame:
+    return records.select(*TABLES["accelerometer_landing"].column_names)
+
+
+@dg.asset(ins={"records": _landed("step_trainer")}, **described("step_trainer_landing"))
+def step_trainer_landing(records: DataFrame) -> DataFrame:
+    return records.select(*TABLES["step_trainer_landing"].column_names)

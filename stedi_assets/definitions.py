@@ -1,0 +1,21 @@
+"""Assembles the project for Dagster: `dagster dev`, `dagster asset materialize -m` load this."""
+
+import dagster as dg
+
+from stedi_assets.assets import curated, landing, trusted
+from stedi_assets.engine import SparkSessions
+from stedi_assets.io_manager import DeltaIOManager, LandedObjects
+
+spark = SparkSessions()
+io_manager = DeltaIOManager(spark=spark)
+
+defs = dg.Definitions(
+    assets=[*landing.landed_objects, *dg.load_assets_from_modules([landing, trusted, curated])],
+    resources={
+        "spark": spark,
+        "io_manager": io_manager,
+        "landed_objects": LandedObjects(io_manager=io_manager),
+    },
+    # One process a run: in eight processes the imports and sessions cost ten times the work.
+    executor=dg.in_process_executor,
+)

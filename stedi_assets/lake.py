@@ -1,0 +1,255 @@
+"""The lake on S3: its client, its small JSON files under `_stedi/`, and the logs of its tables."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from functools import cached_property
+from typing import Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ProfileNotFound,
+)
+from dagster_aws.s3 import S3Resource
+
+from stedi_assets.schemas import TABLES, Table
+from stedi_assets.settings import EMBEDDED_HINT, Settings, StediError
+
+
+def s3_resource(settings: Settings) -> S3Resource:
+    """dagster-aws's S3 resource for the lake; the SDK finds what the settings leave open."""
+    return S3Resource(
+        endpoint_url=settings.endpoint,
+        region_name=settings.region,
+        aws_access_key_id=settings.access_key,
+        aws_secret_access_key=settings.secret_key,
+    )
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """One data file of a table, from the Delta log."""
+
+    path: str
+    rows: int
+    bytes: int
+    ingest_date: date | None
+    malformed: int
+    # First and last time of the readings in it, ms since the epoch; None where it has none.
+    first_time: int | None
+    last_time: int | None
+
+
+@dataclass(frozen=True)
+class TableLog:
+    """What the Delta log says of a table now."""
+
+    version: int
+    files: tuple[DataFile, ...]
+
+    def of(self, start: date | None = None, end: date | None = None) -> list[DataFile]:
+        """The files of the ingest dates from start to end, both included; None is open."""
+        return [
+            f
+            for f in self.files
+            if (start is None or (f.ingest_date is not None and f.ingest_date >= start))
+            and (end is None or (f.ingest_date is not None and f.ingest_date <= end))
+        ]
+
+    def rows_by_date(self) -> dict[date, int]:
+        """Rows by ingest date, for partitioned tables."""
+        rows: dict[date, int] = {}
+        for f in self.files:
+            if f.ingest_date is not None:
+                rows[f.ingest_date] = rows.get(f.ingest_date, 0) + f.rows
+        return rows
+
+
+@dataclass
+class Lake:
+    """The lake that the settings name. Nothing is asked of S3 before it is needed."""
+
+    settings: Settings
+    _checked: bool = field(default=False, init=False)
+
+    @cached_property
+    def client(self) -> Any:
+        """A boto3 S3 client, from dagster-aws's resource."""
+        try:
+            return s3_resource(self.settings).get_client()
+        except (BotoCoreError, ProfileNotFound) as error:
+            raise StediError(f"The AWS settings do not work: {error}") from error
+
+    @cached_property
+    def storage_options(self) -> dict[str, str]:
+        """The lake's endpoint and keys as delta-rs reads them."""
+        credentials = self.credentials
+        options = {
+            "AWS_REGION": self.settings.region,
+            "AWS_ENDPOINT_URL": self.settings.endpoint,
+            "AWS_ALLOW_HTTP": "true" if self.is_plain_http else None,
+            "AWS_ACCESS_KEY_ID": credentials.access_key if credentials else None,
+            "AWS_SECRET_ACCESS_KEY": credentials.secret_key if credentials else None,
+            "AWS_SESSION_TOKEN": credentials.token if credentials else None,
+            # A Delta commit is a PUT that fails where the object is there already.
+            "aws_conditional_put": "etag",
+        }
+        return {name: value for name, value in options.items() if value}
+
+    @cached_property
+    def credentials(self) -> Any:
+        """Frozen credentials as the AWS SDK finds them (variables, profile, instance role)."""
+        signer = self.client._request_signer  # boto3 offers no public way to the found keys
+        return signer._credentials.get_frozen_credentials() if signer._credentials else None
+
+    @property
+    def is_plain_http(self) -> bool:
+        return (self.settings.endpoint or "").startswith("http://")
+
+    def check(self) -> None:
+        """Once a process: S3 answers, the bucket is there, the lake was built as we are set.
+
+        StediError says in one line what is not so and what to do.
+        """
+        if self._checked:
+            return
+        self._check_bucket()
+        self._check_settings()
+        self._checked = True
+
+    def _check_bucket(self) -> None:
+        bucket, endpoint = self.settings.bucket, self.settings.endpoint or "AWS"
+        try:
+            self.client.head_bucket(Bucket=bucket)
+        except NoCredentialsError:
+            raise StediError(
+                "No AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"
+                " a profile, or a role."
+            ) from None
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            what = {
+                403: "the keys are refused there; check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY",
+                404: "there is no such bucket; create it, or correct STEDI_LAKE",
+            }.get(status, f"S3 answers {status}")
+            raise StediError(f"Bucket {bucket!r} at {endpoint}: {what}.") from None
+        except BotoCoreError:
+            if self.settings.embedded:
+                raise StediError(f"The embedded lake is not running. {EMBEDDED_HINT}") from None
+            raise StediError(
+                f"No S3 answers at {endpoint} for {self.settings.lake}: check AWS_ENDPOINT_URL and"
+                f" that it runs. {EMBEDDED_HINT}"
+            ) from None
+
+    def _check_settings(self) -> None:
+        ours, theirs = self.settings.of_the_lake(), self.get_json("_stedi/settings.json")
+        if theirs is None:
+            self.put_json("_stedi/settings.json", ours)
+            return
+        names = {
+            "first_ingest_date": "STEDI_FIRST_INGEST_DATE",
+            "consent_scope": "STEDI_CONSENT_SCOPE",
+            "salt_fingerprint": "STEDI_SUBJECT_SALT",
+        }
+        for key, variable in names.items():
+            if theirs.get(key) != ours[key]:
+                kept = "another salt" if key == "salt_fingerprint" else theirs.get(key)
+                raise StediError(
+                    f"{self.settings.lake} was built with {kept} for {variable}, this process has"
+                    f" {'its own' if key == 'salt_fingerprint' else ours[key]}: set it as the lake"
+                    " has it, or rebuild the tables as you are set with `stedi rebuild`."
+                )
+
+    def get_json(self, path: str) -> Any:
+        """The JSON file at a path under the lake, or None where there is none."""
+        try:
+            answer = self.client.get_object(
+                Bucket=self.settings.bucket, Key=self.settings.key(path)
+            )
+        except self.client.exceptions.NoSuchKey:
+            return None
+        return json.loads(answer["Body"].read())
+
+    def put_json(self, path: str, value: Any) -> None:
+        """Write a JSON file under the lake; S3 replaces it as a whole or not at all."""
+        self.client.put_object(
+            Bucket=self.settings.bucket,
+            Key=self.settings.key(path),
+            Body=json.dumps(value, separators=(",", ":")).encode(),
+        )
+
+    def objects(self, path: str) -> Iterator[dict[str, Any]]:
+        """The objects below a path under the lake, as S3 lists them, keys relative to the lake."""
+        start = len(self.settings.key(""))
+        start += 1 if self.settings.prefix and not self.settings.key("").endswith("/") else 0
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.settings.bucket, Prefix=self.settings.key(path)
+        )
+        for page in pages:
+            for found in page.get("Contents", ()):
+                yield {**found, "Key": found["Key"][start:]}
+
+    def folders(self, path: str) -> list[str]:
+        """The names of the folders directly below a path under the lake (which ends in `/`)."""
+        prefix = self.settings.key(path)
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.settings.bucket, Prefix=prefix, Delimiter="/"
+        )
+        return [
+            found["Prefix"][len(prefix) :].rstrip("/")
+            for page in pages
+            for found in page.get("CommonPrefixes", ())
+        ]
+
+    def delete(self, paths: list[str]) -> None:
+        """Delete objects by their paths under the lake; one that is gone already is fine."""
+        for path in paths:
+            self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
+
+    def delta(self, table: Table) -> Any:
+        """delta-rs's view of a table, or None where it was never written."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(
+                self.settings.uri(table.path), storage_options=self.storage_options
+            )
+        except TableNotFoundError:
+            return None
+
+    def log(self, table: Table | str) -> TableLog | None:
+        """What the Delta log says of a table, or None where it was never written."""
+        table = TABLES[table] if isinstance(table, str) else table
+        delta = self.delta(table)
+        return None if delta is None else table_log(delta, table.time_column)
+
+
+def table_log(delta: Any, time_column: str | None) -> TableLog:
+    """The files of a delta-rs table, with the statistics that the project uses."""
+    import pyarrow
+
+    actions = pyarrow.table(delta.get_add_actions(flatten=True)).to_pylist()
+    return TableLog(delta.version(), tuple(_data_file(a, time_column) for a in actions))
+
+
+def _data_file(action: dict[str, Any], time_column: str | None) -> DataFile:
+    nulls = action.get("null_count._corrupt_record")
+    return DataFile(
+        path=action["path"],
+        rows=action["num_records"],
+        bytes=action["size_bytes"],
+        ingest_date=action.get("partition.ingest_date"),
+        malformed=0 if nulls is None else action["num_records"] - nulls,
+        first_time=action.get(f"min.{time_column}"),
+        last_time=action.get(f"max.{time_column}"),
+    )
+
+
+def is_data(name: str) -> bool:
+    """Whether an object's name below its ingest date's folder says that it holds data."""
+    return name != "" and not name.endswith("/") and not re.search(r"(^|/)[_.]", name)

@@ -1,0 +1,15 @@
+"""The ingest dates: one partition a day (UTC), from the lake's first date to today."""
+
+import dagster as dg
+
+from stedi_assets.settings import load_settings
+
+INGEST_DATES = dg.DailyPartitionsDefinition(
+    start_date=load_settings().first_ingest_date.isoformat(), end_offset=1
+)
+
+# What a partition reads of a table upstream: every day up to and including its own. The IO
+# manager reads only the earlier rows that can matter (`EARLIER_ROWS` in io_manager.py).
+UP_TO_THE_DAY = dg.TimeWindowPartitionMapping(
+    start_offset=-36500, allow_nonexistent_upstream_partitions=True
+)

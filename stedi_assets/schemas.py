@@ -1,0 +1,208 @@
+"""The columns of every landed record and every table, once: names, types, meaning, privacy.
+
+What belongs here: what a column is. What does not: how a row comes about (`assets/`).
+"""
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pyspark.sql.types import StructType
+
+# The types of the lake, named as Spark names them.
+SPARK_TYPES = ("bigint", "double", "string", "date")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its Spark type, what it means, and whether its values tell who a person is."""
+
+    name: str
+    type: str
+    description: str
+    personal: bool = False
+
+
+@dataclass(frozen=True)
+class Entity:
+    """What a producer lands: the fields of a record and which of them must be there."""
+
+    name: str
+    fields: tuple[Column, ...]
+    required: frozenset[str]
+    # Old producers' name of a field -> its name; the proper name beats the old one.
+    aliases: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One Delta table of the lake: its zone, what a row is, and its columns in order."""
+
+    name: str
+    zone: str
+    row: str
+    columns: tuple[Column, ...]
+    partitioned: bool = True
+    # The columns that no two rows share; empty where repeats are kept.
+    keys: tuple[str, ...] = ()
+    # The column that says when a reading was taken, ms since the epoch.
+    time_column: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Where the table lies under the lake."""
+        return f"{self.zone}/{self.name}"
+
+    @property
+    def column_names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    @property
+    def personal_columns(self) -> set[str]:
+        return {column.name for column in self.columns if column.personal}
+
+
+INGEST_DATE = Column(
+    "ingest_date", "date", "Day (UTC) on which the object landed: the date in its folder's name."
+)
+CORRUPT_RECORD = Column(
+    "_corrupt_record",
+    "string",
+    "Raw text of a malformed record, which has null in every field; null in a well-formed one.",
+    personal=True,
+)
+
+CUSTOMER = Entity(
+    "customer",
+    (
+        Column("customerName", "string", "The customer's name.", personal=True),
+        Column("email", "string", "The customer's email: who they are.", personal=True),
+        Column("phone", "string", "The customer's phone number.", personal=True),
+        Column("birthDay", "string", "The customer's birthday.", personal=True),
+        Column("serialNumber", "string", "Number of their Step Trainer.", personal=True),
+        Column("registrationDate", "bigint", "When they registered, ms since the epoch."),
+        Column("lastUpdateDate", "bigint", "When this record was made, ms since the epoch."),
+        Column(
+            "shareWithResearchAsOfDate",
+            "bigint",
+            "Since when they share with research, ms since the epoch; null or 0: they do not.",
+        ),
+        Column(
+            "shareWithPublicAsOfDate",
+            "bigint",
+            "Since when they share with the public, ms since the epoch; null or 0: they do not.",
+        ),
+        Column(
+            "shareWithFriendsAsOfDate",
+            "bigint",
+            "Since when they share with friends, ms since the epoch; null or 0: they do not.",
+        ),
+    ),
+    frozenset({"email", "serialNumber", "registrationDate", "lastUpdateDate"}),
+)
+ACCELEROMETER = Entity(
+    "accelerometer",
+    (
+        Column("user", "string", "Email of the customer whose phone it is.", personal=True),
+        Column("timestamp", "bigint", "When the reading was taken, ms since the epoch."),
+        Column("x", "double", "Acceleration along x, as the phone reports it."),
+        Column("y", "double", "Acceleration along y, as the phone reports it."),
+        Column("z", "double", "Acceleration along z, as the phone reports it."),
+    ),
+    frozenset({"user", "timestamp", "x", "y", "z"}),
+    {"timeStamp": "timestamp"},
+)
+STEP_TRAINER = Entity(
+    "step_trainer",
+    (
+        Column("sensorReadingTime", "bigint", "When the reading was taken, ms since the epoch."),
+        Column("serialNumber", "string", "Number of the device.", personal=True),
+        Column("distanceFromObject", "bigint", "Distance to the object in front of it, cm."),
+    ),
+    frozenset({"sensorReadingTime", "serialNumber", "distanceFromObject"}),
+)
+ENTITIES = {entity.name: entity for entity in (CUSTOMER, ACCELEROMETER, STEP_TRAINER)}
+
+_SUBJECT_ID = Column(
+    "subject_id",
+    "string",
+    "Who took the reading, as a pseudonym: hexadecimal SHA-256 of the lake's salt and the email.",
+)
+
+
+def _landing(entity: Entity, row: str, time_column: str | None = None) -> Table:
+    columns = (*entity.fields, CORRUPT_RECORD, INGEST_DATE)
+    return Table(f"{entity.name}_landing", "landing", row, columns, time_column=time_column)
+
+
+_ROWS = "repeats and malformed ones included."
+TABLES = {
+    table.name: table
+    for table in (
+        _landing(CUSTOMER, f"A record of a customer that landed on the day, {_ROWS}"),
+        _landing(ACCELEROMETER, f"A phone reading that landed on the day, {_ROWS}", "timestamp"),
+        _landing(
+            STEP_TRAINER, f"A device reading that landed on the day, {_ROWS}", "sensorReadingTime"
+        ),
+        Table(
+            "customer_trusted",
+            "trusted",
+            "A customer whose current record agrees to share with research: that record.",
+            (*CUSTOMER.fields, INGEST_DATE),
+            partitioned=False,
+            keys=("email",),
+        ),
+        Table(
+            "accelerometer_trusted",
+            "trusted",
+            "A phone reading of a consenting customer, once, in the earliest date it landed on.",
+            (*ACCELEROMETER.fields, INGEST_DATE),
+            keys=("user", "timestamp", "x", "y", "z"),
+            time_column="timestamp",
+        ),
+        Table(
+            "step_trainer_trusted",
+            "trusted",
+            "A reading of a device that belongs to one customer of customers_curated, once, in"
+            " the earliest date it landed on.",
+            (*STEP_TRAINER.fields, INGEST_DATE),
+            keys=("sensorReadingTime", "serialNumber", "distanceFromObject"),
+            time_column="sensorReadingTime",
+        ),
+        Table(
+            "customers_curated",
+            "curated",
+            "A consenting customer who has at least one phone reading in accelerometer_trusted.",
+            (*CUSTOMER.fields, INGEST_DATE),
+            partitioned=False,
+            keys=("email",),
+        ),
+        Table(
+            "machine_learning_curated",
+            "curated",
+            "A device reading and a phone reading of the same consenting customer at the same"
+            " millisecond, in the later of the two readings' ingest dates.",
+            (
+                _SUBJECT_ID,
+                STEP_TRAINER.fields[0],
+                STEP_TRAINER.fields[2],
+                *ACCELEROMETER.fields[2:],
+                INGEST_DATE,
+            ),
+            time_column="sensorReadingTime",
+        ),
+    )
+}
+
+
+def spark_schema(columns: tuple[Column, ...]) -> "StructType":
+    """The columns as a Spark schema, all nullable."""
+    from pyspark.sql import types as t
+
+    by_name = {
+        "bigint": t.LongType(),
+        "double": t.DoubleType(),
+        "string": t.StringType(),
+        "date": t.DateType(),
+    }
+    return t.StructType([t.StructField(c.name, by_name[c.type]) for c in columns])

@@ -1,0 +1,193 @@
+"""Everything the environment says, read and validated here and nowhere else."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+EMBEDDED_BUCKET = "stedi"
+EMBEDDED_SALT = "stedi-embedded-lake"
+EMBEDDED_HINT = (
+    "Start the embedded lake around your command, `stedi local -- COMMAND…`,"
+    " or say with STEDI_LAKE=s3://bucket/prefix where your lake is."
+)
+
+
+class StediError(RuntimeError):
+    """What is wrong and what to do, in one line for a person; it never holds a personal value."""
+
+
+class SettingsError(StediError):
+    """A setting that is missing or cannot be."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of this process. Credentials are left to the AWS SDK's own variables."""
+
+    bucket: str
+    prefix: str
+    embedded: bool
+    first_ingest_date: date = date(2022, 6, 18)
+    consent_scope: str = "customer"
+    spark: str = "embedded"
+    endpoint: str | None = None
+    region: str = "us-east-1"
+    # Never shown: whoever knows the salt can find out whose a subject_id is.
+    subject_salt: str | None = field(default=None, repr=False)
+    # Keys of the embedded server; None elsewhere, where the AWS SDK finds them itself.
+    access_key: str | None = None
+    secret_key: str | None = field(default=None, repr=False)
+    max_malformed_share: float = 0.05
+    max_data_age_days: int = 2
+    quiet_seconds: int = 10
+    retention_days: int = 7
+
+    @property
+    def lake(self) -> str:
+        """The lake's URI, `s3://bucket` or `s3://bucket/prefix`, with no slash at its end."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def uri(self, path: str) -> str:
+        """The URI of a path under the lake."""
+        return f"{self.lake}/{path}"
+
+    def key(self, path: str) -> str:
+        """The S3 key of a path under the lake."""
+        return f"{self.prefix}/{path}".lstrip("/")
+
+    def salt(self) -> str:
+        """The salt of subject_id; SettingsError where there is none."""
+        if self.subject_salt is None:
+            raise SettingsError(
+                "STEDI_SUBJECT_SALT is not set: a lake other than the embedded one needs a secret"
+                " salt for subject_id. Set it once, keep it secret, and never change it."
+            )
+        return self.subject_salt
+
+    def of_the_lake(self) -> dict[str, str]:
+        """The settings that a lake is built with and keeps (`_stedi/settings.json`)."""
+        fingerprint = hashlib.sha256(f"fingerprint of the salt {self.salt()}".encode())
+        return {
+            "first_ingest_date": self.first_ingest_date.isoformat(),
+            "consent_scope": self.consent_scope,
+            "salt_fingerprint": fingerprint.hexdigest()[:16],
+        }
+
+
+def today() -> date:
+    """Today in UTC, whatever the machine's time zone."""
+    return datetime.now(UTC).date()
+
+
+def _date(environ: Mapping[str, str], name: str, default: date) -> date:
+    text = environ.get(name) or default.isoformat()
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            raise ValueError(text)
+        value = date.fromisoformat(text)
+    except ValueError:
+        raise SettingsError(f"{name}={text!r} is not a date: write it as 2022-06-18.") from None
+    if value > today():
+        raise SettingsError(f"{name}={text} lies in the future (today is {today()}, UTC).")
+    return value
+
+
+def _number(environ: Mapping[str, str], name: str, default: float, most: float) -> float:
+    text = environ.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= most:
+        raise SettingsError(f"{name}={text!r} is not a number from 0 to {most:g}.")
+    return value
+
+
+def _lake(uri: str) -> tuple[str, str]:
+    match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", uri)
+    if not match:
+        raise SettingsError(
+            f"STEDI_LAKE={uri!r} is not an S3 location: write it as s3://bucket or"
+            " s3://bucket/prefix, or leave it unset for the embedded lake."
+        )
+    return match[1], (match[2] or "").strip("/")
+
+
+def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
+    value = environ.get(name) or choices[0]
+    if value not in choices:
+        raise SettingsError(f"{name}={value!r} is not one of: {', '.join(choices)}.")
+    return value
+
+
+def _spark(environ: Mapping[str, str]) -> str:
+    value = environ.get("STEDI_SPARK") or "embedded"
+    if not re.fullmatch(r"embedded|sc://\S+:\d+(/\S*)?|local(\[(\*|\d+)\])?|spark://\S+:\d+", value):
+        raise SettingsError(
+            f"STEDI_SPARK={value!r} is not one of: embedded, sc://host:port, local[*],"
+            " spark://host:port."
+        )
+    return value
+
+
+def home(environ: Mapping[str, str] | None = None) -> Path:
+    """The folder of the embedded lake: STEDI_HOME, or `.stedi` where the command runs."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get("STEDI_HOME") or ".stedi").absolute()
+
+
+def _running_server(environ: Mapping[str, str]) -> dict[str, Any]:
+    """What the embedded server wrote of itself, or {} where none was started."""
+    try:
+        state: dict[str, Any] = json.loads((home(environ) / "s3" / "server.json").read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return state
+
+
+def _storage(environ: Mapping[str, str]) -> dict[str, Any]:
+    if environ.get("STEDI_LAKE"):
+        bucket, prefix = _lake(environ["STEDI_LAKE"])
+        return {
+            "bucket": bucket,
+            "prefix": prefix,
+            "embedded": environ.get("STEDI_EMBEDDED") == "1",
+            "endpoint": environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
+            "region": environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            "subject_salt": environ.get("STEDI_SUBJECT_SALT") or None,
+        }
+    server = _running_server(environ)
+    return {
+        "bucket": EMBEDDED_BUCKET,
+        "prefix": "",
+        "embedded": True,
+        # Port 9 (discard): with no server running, a request fails at once and says so.
+        "endpoint": server.get("endpoint", "http://127.0.0.1:9"),
+        "access_key": server.get("access_key", "none"),
+        "secret_key": server.get("secret_key", "none"),
+        "subject_salt": environ.get("STEDI_SUBJECT_SALT") or EMBEDDED_SALT,
+    }
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and validate the environment (`docs/settings.md` lists the variables).
+
+    SettingsError says in one line which value cannot be, and why.
+    """
+    environ = os.environ if environ is None else environ
+    return Settings(
+        **_storage(environ),
+        first_ingest_date=_date(environ, "STEDI_FIRST_INGEST_DATE", date(2022, 6, 18)),
+        consent_scope=_choice(environ, "STEDI_CONSENT_SCOPE", ("customer", "reading")),
+        spark=_spark(environ),
+        max_malformed_share=_number(environ, "STEDI_MAX_MALFORMED_SHARE", 0.05, 1),
+        max_data_age_days=int(_number(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000)),
+        quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
+        retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
+    )
