@@ -95,9 +95,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         within = (context.definition_metadata or {}).get(EARLIER_ROWS)
         if within is None:
             return self.read(table, dates.predicate)
-        written = Dates.of(
-            context.step_context.asset_partition_key_range_for_output("result")
-        )
+        written = Dates.of(context.step_context.asset_partition_key_range_for_output("result"))
         return self.read_up_to(table, written, list(within))
 
     def read_up_to(self, table: Table, written: Dates, within: list[str]) -> "DataFrame":
@@ -293,7 +291,6 @@ class LandedObjects(dg.ConfigurableIOManager):
         entity = ENTITIES[context.asset_key.path[-1].removesuffix("_objects")]
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
         return read_days(self.io_manager, entity.name, days)
-
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Never called: producers write landed objects, the project does not."""

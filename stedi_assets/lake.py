@@ -42,6 +42,8 @@ class DataFile:
     # First and last time of the readings in it, ms since the epoch; None where it has none.
     first_time: int | None
     last_time: int | None
+    # The newest ingest date among its rows; None where it has none.
+    newest: date | None
 
 
 @dataclass(frozen=True)
@@ -216,9 +218,7 @@ class Lake:
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return DeltaTable(
-                self.settings.uri(table.path), storage_options=self.storage_options
-            )
+            return DeltaTable(self.settings.uri(table.path), storage_options=self.storage_options)
         except TableNotFoundError:
             return None
 
@@ -247,6 +247,7 @@ def _data_file(action: dict[str, Any], time_column: str | None) -> DataFile:
         malformed=0 if nulls is None else action["num_records"] - nulls,
         first_time=action.get(f"min.{time_column}"),
         last_time=action.get(f"max.{time_column}"),
+        newest=action.get("partition.ingest_date") or action.get("max.ingest_date"),
     )
 
 

@@ -21,8 +21,8 @@ from stedi_assets.lake import Lake, is_data
 from stedi_assets.schemas import CORRUPT_RECORD, Column, Entity, spark_schema
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql import Column as SparkColumn
+    from pyspark.sql import DataFrame, SparkSession
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_.=/+-]+")
 _WHITE = r"[ \t]*"
@@ -84,7 +84,9 @@ def _by_way_of_reading(
 ) -> tuple[list[LandedObject], list[LandedObject], list[LandedObject]]:
     """Plain objects, gzipped ones, and those whose names an engine would not take literally."""
     odd = [
-        o for o in objects if not _PLAIN_NAME.fullmatch(o.key) or re.search(r"\.g(Z|zZ)$|\.G.$", o.key)
+        o
+        for o in objects
+        if not _PLAIN_NAME.fullmatch(o.key) or re.search(r"\.g(Z|zZ)$|\.G.$", o.key)
     ]
     rest = [o for o in objects if o not in set(odd)]
     zipped = [o for o in rest if o.key.endswith(".gz")]

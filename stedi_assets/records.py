@@ -21,9 +21,7 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(
-    parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant
-)
+_DECODER = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant)
 
 
 class _WrongType(Exception):
@@ -59,8 +57,9 @@ def _as_number(value: Any) -> float:
 _AS = {"string": _as_text, "bigint": _as_integer, "double": _as_number}
 
 
-def fields_of(record: Any, types: dict[str, str], required: list[str], aliases: dict[str, str]
-              ) -> dict[str, Any] | None:
+def fields_of(
+    record: Any, types: dict[str, str], required: list[str], aliases: dict[str, str]
+) -> dict[str, Any] | None:
     """The fields of a parsed record by name, or None where it is malformed."""
     if not isinstance(record, dict):
         return None
@@ -79,10 +78,12 @@ def fields_of(record: Any, types: dict[str, str], required: list[str], aliases: 
     return None if missing else fields
 
 
-def records_of(line: str, types: dict[str, str], required: list[str], aliases: dict[str, str]
-               ) -> list[dict[str, Any]]:
+def records_of(
+    line: str, types: dict[str, str], required: list[str], aliases: dict[str, str]
+) -> list[dict[str, Any]]:
     """The records of a line: fields by name, or `_corrupt_record` with the raw text."""
-    found, at = [], 0
+    found: list[dict[str, Any]] = []
+    at = 0
     while True:
         while at < len(line) and line[at] in WHITE:
             at += 1

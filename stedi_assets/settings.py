@@ -128,7 +128,9 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> 
 
 def _spark(environ: Mapping[str, str]) -> str:
     value = environ.get("STEDI_SPARK") or "embedded"
-    if not re.fullmatch(r"embedded|sc://\S+:\d+(/\S*)?|local(\[(\*|\d+)\])?|spark://\S+:\d+", value):
+    if not re.fullmatch(
+        r"embedded|sc://\S+:\d+(/\S*)?|local(\[(\*|\d+)\])?|spark://\S+:\d+", value
+    ):
         raise SettingsError(
             f"STEDI_SPARK={value!r} is not one of: embedded, sc://host:port, local[*],"
             " spark://host:port."

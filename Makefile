@@ -1,0 +1,63 @@
+# On a fresh machine with Python 3.11 to 3.13 and make: `make materialize`, `make test`.
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+# With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
+LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
+SOURCE := $(or $(FROM),.stedi/sample)
+
+.PHONY: materialize test test-slow test-spark lint bench dev clean lock
+
+.venv/.made: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo 'make: $(PYTHON) is not Python 3.11, 3.12 or 3.13: say which, with make PYTHON=…' >&2; exit 1; }
+	@echo 'Installing what requirements.lock holds into .venv (a minute or two, once) …'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.stedi/sample: | .venv/.made
+	@mkdir -p .stedi
+	@$(BIN)/stedi sample $@
+
+# From a bare checkout to filled tables: [FROM=DIR] [INGEST_DATE=YYYY-MM-DD]
+materialize: .venv/.made $(if $(FROM),,.stedi/sample)
+	@$(LOCAL) sh -ec '\
+	  $(BIN)/stedi land "$(SOURCE)" $(if $(INGEST_DATE),--ingest-date $(INGEST_DATE)); \
+	  $(BIN)/stedi materialize; \
+	  $(BIN)/stedi catch-up; \
+	  $(BIN)/stedi tables'
+	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
+
+test: .venv/.made
+	@$(BIN)/python -m pytest -m 'not slow and not spark'
+
+test-slow: .venv/.made
+	@$(BIN)/python -m pytest -m slow
+
+# Apache Spark itself: a standalone cluster and a Spark Connect server; needs Java 17.
+test-spark: .venv/.made
+	@$(BIN)/python -m pytest -m spark
+
+lint: .venv/.made
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/shellcheck .ci/run
+
+bench: .venv/.made
+	@$(BIN)/python -m bench.run
+
+# The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
+dev: .venv/.made
+	@$(LOCAL) $(BIN)/dagster dev
+
+# Makes requirements.lock anew from pyproject.toml; needs uv.
+lock:
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+	  --no-header --no-emit-index-url --no-emit-find-links pyproject.toml -o requirements.lock
+
+# Removes the virtual environment and the embedded lake with all its data.
+clean:
+	rm -rf .venv .stedi build ./*.egg-info

@@ -1,0 +1,181 @@
+"""The `stedi` command: everything beside `dagster` itself that a person types."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stedi_assets.settings import EMBEDDED_SALT, StediError, home, load_settings, today
+
+
+class _Commands(click.Group):
+    """Commands whose StediError is one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StediError as error:
+            click.echo(f"stedi: {error}", err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stedi_assets")
+def main() -> None:
+    """The STEDI lakehouse. STEDI_LAKE says where it is; unset, it is the embedded one."""
+
+
+def _day(context: click.Context, parameter: click.Parameter, value: str | None) -> date | None:
+    if value is None:
+        return None
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a date: write it as 2022-06-18.") from None
+
+
+def _lake() -> Any:
+    from stedi_assets.lake import Lake
+
+    lake = Lake(load_settings())
+    lake.check()
+    return lake
+
+
+@main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def local(command: tuple[str, ...]) -> None:
+    """Run COMMAND with the embedded lake; starts its S3 server if it is not running."""
+    from stedi_assets.local import run_local
+
+    sys.exit(run_local(command, home() / "s3", EMBEDDED_SALT))
+
+
+@main.command()
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--ingest-date", callback=_day, help="The day it lands on; default: today, UTC.")
+def land(source: Path, ingest_date: date | None) -> None:
+    """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
+
+    Nothing landed is ever overwritten: the same name and content is not sent twice, a name that
+    is there with other content lands under a name that carries the content's hash.
+    """
+    from stedi_assets.land import land as land_source
+    from stedi_assets.progress import progress
+
+    lake = _lake()
+    settings = lake.settings
+    with progress("Landing") as step:
+        landed = land_source(
+            lake.client, settings.bucket, settings.prefix, source, ingest_date or today(), step
+        )
+    for warning in landed.warnings:
+        click.echo(f"stedi: {warning}", err=True)
+    click.echo(
+        f"Landed {landed.sent} objects in {settings.lake}"
+        f" ({landed.skipped} were there already, {landed.renamed} renamed)."
+    )
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--customers", default=200, show_default=True, help="How many customers.")
+@click.option("--days", default=3, show_default=True, help="How many ingest dates.")
+@click.option("--first-date", callback=_day, help="The first of them; default 2022-06-18.")
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same bytes.")
+def sample(folder: Path, customers: int, days: int, first_date: date | None, seed: int) -> None:
+    """Write synthetic data into FOLDER, in the layout that `stedi land` takes."""
+    from stedi_assets.progress import progress
+    from stedi_assets.sample import write_sample
+
+    first_date = first_date or load_settings().first_ingest_date
+    with progress("Writing") as step:
+        counts = write_sample(
+            folder, customers=customers, days=days, first_date=first_date, seed=seed, progress=step
+        )
+    click.echo(f"Wrote synthetic data into {folder}; sample.json there says what is in it.")
+    click.echo(json.dumps(counts.get("total", {}), sort_keys=True))
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def tables(as_json: bool) -> None:
+    """The eight tables: rows, newest ingest date, Delta version, size, malformed rows."""
+    from stedi_assets.tables import print_tables, table_figures
+
+    figures = table_figures(_lake())
+    if as_json:
+        click.echo(json.dumps([figure.as_json() for figure in figures], indent=2))
+    else:
+        print_tables(figures)
+
+
+@main.command()
+@click.argument("sql")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+def query(sql: str, form: str) -> None:
+    """Run a read-only SQL query over the eight tables, by their names."""
+    from stedi_assets.tables import print_frame, run_query
+
+    print_frame(run_query(_lake(), sql), form)
+
+
+@main.command()
+def materialize() -> None:
+    """Run `dagster asset materialize` over the whole graph for every landed date."""
+    from stedi_assets.land import landed_dates
+    from stedi_assets.stretches import stretches
+
+    lake = _lake()
+    settings = lake.settings
+    found = landed_dates(lake.client, settings.bucket, settings.prefix)
+    days = sorted({day for days in found.values() for day in days})
+    ready = [day for day in days if settings.first_ingest_date <= day <= today()]
+    for day in sorted(set(days) - set(ready)):
+        click.echo(
+            f"stedi: ingest_date={day} has not landed: it lies before STEDI_FIRST_INGEST_DATE"
+            f" ({settings.first_ingest_date}) or after today.",
+            err=True,
+        )
+    if not ready:
+        raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
+    for first, last in stretches(ready):
+        click.echo(f"Materializing {first} to {last} …")
+        code = subprocess.run(_dagster("--partition-range", f"{first}...{last}")).returncode
+        if code:
+            raise StediError(f"The run over {first} to {last} failed; its log is above.")
+
+
+def _dagster(*partition: str) -> list[str]:
+    module = ["-m", "stedi_assets.definitions", "--select", "*"]
+    return [sys.executable, "-m", "dagster", "asset", "materialize", *module, *partition]
+
+
+@main.command()
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def rebuild(yes: bool) -> None:
+    """Forget the settings that the lake was built with, and every table; landed objects stay.
+
+    The next run builds the tables with this process's settings.
+    """
+    from stedi_assets.lake import Lake
+    from stedi_assets.schemas import TABLES
+
+    lake = Lake(load_settings())
+    lake.settings.of_the_lake()
+    if not yes:
+        click.confirm(f"Delete every table of {lake.settings.lake}?", abort=True)
+    for table in TABLES.values():
+        lake.delete([found["Key"] for found in lake.objects(f"{table.path}/")])
+    lake.delete([found["Key"] for found in lake.objects("_stedi/")])
+    click.echo("The tables are gone; `stedi materialize` builds them as this process is set.")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DAGSTER_HOME", "")
+    main()
