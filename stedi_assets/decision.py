@@ -1,0 +1,85 @@
+"""What must run: a pure function over what S3 lists, what the ledger says, and the stale marks.
+
+The sensors and `stedi catch-up` share it. Nothing here reads anything.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date
+
+from stedi_assets.landed import LandedObject
+from stedi_assets.ledger import Entry
+from stedi_assets.stale import Mark
+from stedi_assets.stretches import stretches
+
+Partition = tuple[str, date]  # entity and ingest date
+
+# In this order stale tables are built again: what is later reads what is earlier.
+LEVELS = (
+    ("customer_trusted",),
+    ("accelerometer_trusted",),
+    ("customers_curated",),
+    ("step_trainer_trusted",),
+    ("machine_learning_curated",),
+)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: tables (none: the whole graph) over the ingest dates from start to end.
+
+    No dates: unpartitioned tables only.
+    """
+
+    tables: tuple[str, ...]
+    start: date | None
+    end: date | None
+
+    def __str__(self) -> str:
+        what = ", ".join(self.tables) or "the whole graph"
+        if self.start is None:
+            return what
+        return f"{what} for {self.start}" + (f" to {self.end}" if self.end != self.start else "")
+
+
+def changed_partitions(
+    listed: Mapping[Partition, tuple[LandedObject, ...]],
+    ledger: Mapping[Partition, Entry],
+    files: Mapping[Partition, frozenset[str]],
+) -> set[Partition]:
+    """The landing partitions that are not what their objects say.
+
+    listed: the objects there, for every partition looked at (none: they were deleted);
+    ledger: what each was built from; files: the landing tables' files of each partition now.
+    """
+    none: frozenset[str] = frozenset()
+    return {
+        partition
+        for partition, objects in listed.items()
+        if not _is_built_from(ledger.get(partition), objects, files.get(partition, none))
+    }
+
+
+def _is_built_from(
+    entry: Entry | None, objects: tuple[LandedObject, ...], files: frozenset[str]
+) -> bool:
+    if entry is None:
+        return not objects and not files
+    return set(entry.objects) == set(objects) and entry.files == files
+
+
+def what_must_run(changed: Collection[date], marks: Collection[Mark]) -> list[Work]:
+    """The runs to do next: changed ingest dates first, else the first level of stale tables.
+
+    What is left is decided anew after they ran.
+    """
+    if changed:
+        return [Work((), first, last) for first, last in stretches(changed)]
+    for tables in LEVELS:
+        of_level = [mark for mark in marks if mark.table in tables]
+        if of_level:
+            days = {mark.ingest_date for mark in of_level if mark.ingest_date}
+            if not days:
+                return [Work(tables, None, None)]
+            return [Work(tables, first, last) for first, last in stretches(days)]
+    return []
