@@ -156,6 +156,25 @@ def _dagster(*partition: str) -> list[str]:
     return [sys.executable, "-m", "dagster", "asset", "materialize", *module, *partition]
 
 
+@main.command("catch-up")
+def catch_up() -> None:
+    """Do what the sensors would do, until nothing is left to do."""
+    import dagster as dg
+
+    from stedi_assets import catch_up as catching_up
+    from stedi_assets.definitions import defs, io_manager
+
+    _lake()
+    with (
+        dg.DagsterInstance.ephemeral()
+        if not os.environ.get("DAGSTER_HOME")
+        else dg.DagsterInstance.get() as instance
+    ):
+        run = catching_up.run_here(defs, instance)
+        runs = catching_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+    click.echo(f"Caught up, in {runs} runs." if runs else "Nothing to catch up on.")
+
+
 @main.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rebuild(yes: bool) -> None:
@@ -177,5 +196,4 @@ def rebuild(yes: bool) -> None:
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DAGSTER_HOME", "")
     main()

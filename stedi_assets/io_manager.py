@@ -4,6 +4,7 @@ What belongs here: scopes, atomicity, retries, what a materialization tells. Wha
 a table means (`assets/`), what its columns are (`schemas.py`).
 """
 
+import functools
 import random
 import re
 import time
@@ -15,9 +16,12 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import PrivateAttr
 
+from stedi_assets import stale
+from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
 from stedi_assets.engine import SparkSessions
 from stedi_assets.lake import DataFile, Lake, TableLog
-from stedi_assets.schemas import ENTITIES, TABLES, Table, spark_schema
+from stedi_assets.landed import landed_objects, read_landed
+from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ if TYPE_CHECKING:
 # lies within the times of these tables on the days being written.
 EARLIER_ROWS = "stedi/earlier_rows_within_times_of"
 ATTEMPTS = 10
+# Of the runs of this process, by run and table: what a step saw before it read its inputs.
+_SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
+_LISTINGS: dict[tuple[str, str], Listings] = {}
 _CONFLICT = re.compile(
     r"conflict|concurrent|already exists|transaction failed|precondition", re.IGNORECASE
 )
@@ -89,6 +96,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
+        self._see_marks(context)
         if not table.partitioned or not context.has_asset_partitions:
             return self.read(table)
         dates = Dates.of(context.asset_partition_key_range)
@@ -137,8 +145,35 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             if table.partitioned and context.has_asset_partitions
             else None
         )
-        self.write(table, obj, dates)
+        listings = _LISTINGS.pop((context.run_id, table.name), None)
+        if listings is None:
+            mark_whole(self.lake, table)
+            self.write(table, obj, dates)
+        else:
+            landing = LandingWrite(self.lake, table, listings)
+            landing.before()
+            self.write(table, obj, dates)
+            landing.after()
+        stale.clear(self.lake, self._seen(context, table, dates))
         self._report(context, table, dates)
+
+    def _see_marks(self, context: dg.InputContext) -> None:
+        """Remember the stale marks that are there before a step reads its inputs."""
+        table = context.step_context.op.name
+        key = (context.step_context.run_id, table)
+        if key not in _SEEN_MARKS:
+            _SEEN_MARKS[key] = stale.marks(self.lake, table)
+
+    def _seen(
+        self, context: dg.OutputContext, table: Table, dates: Dates | None
+    ) -> list[stale.Mark]:
+        """The marks that this write answers: seen before it read, of the dates it wrote."""
+        return [
+            mark
+            for mark in _SEEN_MARKS.pop((context.run_id, table.name), [])
+            if dates is None
+            or (mark.ingest_date is not None and dates.start <= mark.ingest_date <= dates.end)
+        ]
 
     def write(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
         """Replace the dates of a table (None: all of it) by a DataFrame, in one atomic commit.
@@ -290,25 +325,23 @@ class LandedObjects(dg.ConfigurableIOManager):
         """The records landed on the days: fields, `_corrupt_record`, `ingest_date`."""
         entity = ENTITIES[context.asset_key.path[-1].removesuffix("_objects")]
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
-        return read_days(self.io_manager, entity.name, days)
+        listings = {day: landed_objects(self.io_manager.lake, entity.name, day) for day in days}
+        _LISTINGS[context.step_context.run_id, f"{entity.name}_landing"] = listings
+        return read_days(self.io_manager, entity, listings)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
         """Never called: producers write landed objects, the project does not."""
         raise StediError("Landed objects are never written by an asset.")
 
 
-def read_days(io: DeltaIOManager, name: str, days: list[date]) -> "DataFrame":
-    """The records of an entity that landed on some days."""
+def read_days(io: DeltaIOManager, entity: Entity, listings: Listings) -> "DataFrame":
+    """The records in some days' objects, with their `ingest_date`."""
     from pyspark.sql import functions as F
 
-    from stedi_assets.landed import landed_objects, read_landed
-
-    whole: DataFrame | None = None
-    for day in days:
-        objects = landed_objects(io.lake, name, day)
-        frame = read_landed(io.spark.spark_session, io.lake, ENTITIES[name], objects)
-        frame = frame.withColumn("ingest_date", F.lit(day.isoformat()).cast("date"))
-        whole = frame if whole is None else whole.unionAll(frame)
-    if whole is None:
-        raise StediError(f"No ingest date was asked of {name}.")
-    return whole
+    frames = [
+        read_landed(io.spark.spark_session, io.lake, entity, objects).withColumn(
+            "ingest_date", F.lit(day.isoformat()).cast("date")
+        )
+        for day, objects in listings.items()
+    ]
+    return functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
+from stedi_assets.settings import load_settings
+
 if TYPE_CHECKING:
     import dagster as dg
     from pyspark.sql import Column, DataFrame
@@ -85,3 +87,8 @@ def in_dates_of(context: "dg.AssetExecutionContext") -> "Column":
     return F.col("ingest_date").between(
         F.lit(keys.start).cast("date"), F.lit(keys.end).cast("date")
     )
+
+
+def subject_id(email: str) -> "Column":
+    """The pseudonym of a person: lower-case hexadecimal SHA-256 of salt and stored email."""
+    return F.sha2(F.concat(F.lit(load_settings().salt()), F.col(email)), 256)

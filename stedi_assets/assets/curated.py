@@ -7,9 +7,8 @@ from pyspark.sql import functions as F
 from stedi_assets.assets.common import described
 from stedi_assets.io_manager import EARLIER_ROWS
 from stedi_assets.partitions import UP_TO_THE_DAY
-from stedi_assets.rules import in_dates_of
+from stedi_assets.rules import in_dates_of, subject_id
 from stedi_assets.schemas import TABLES
-from stedi_assets.settings import load_settings
 
 _UP_TO_THE_DAY = dg.AssetIn(
     partition_mapping=UP_TO_THE_DAY,
@@ -42,10 +41,9 @@ def machine_learning_curated(
         "distanceFromObject",
         F.col("ingest_date").alias("step_ingest_date"),
     )
-    salted_email = F.concat(F.lit(load_settings().salt()), F.col("user"))
     return (
         accelerometer_trusted.join(steps, ["user", "timestamp"], "inner")
-        .withColumn("subject_id", F.sha2(salted_email, 256))
+        .withColumn("subject_id", subject_id("user"))
         .withColumn("sensorReadingTime", F.col("timestamp"))
         .withColumn("ingest_date", F.greatest("ingest_date", "step_ingest_date"))
         .where(in_dates_of(context))

@@ -1,0 +1,105 @@
+"""What the IO manager remembers around a write: stale marks and, for landing tables, the ledger."""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from stedi_assets import ledger, stale
+from stedi_assets.lake import DataFile, Lake
+from stedi_assets.landed import LandedObject
+from stedi_assets.schemas import Table
+
+Listings = dict[date, list[LandedObject]]
+
+# Landing table -> the tables whose partition is made of the same day's rows, and whose later
+# partitions may hold repeats or other halves of its readings; and where those readings lie.
+_DOWNSTREAM = {
+    "accelerometer_landing": {
+        "accelerometer_trusted": ("accelerometer_landing",),
+        "machine_learning_curated": ("accelerometer_landing", "step_trainer_landing"),
+    },
+    "step_trainer_landing": {
+        "step_trainer_trusted": ("step_trainer_landing",),
+        "machine_learning_curated": ("accelerometer_landing", "step_trainer_landing"),
+    },
+}
+# Written table -> unpartitioned tables that are made of it.
+_WHOLE = {
+    "customer_landing": "customer_trusted",
+    "customer_trusted": "customers_curated",
+    "accelerometer_trusted": "customers_curated",
+}
+
+
+def dates_at_the_same_times(
+    readings: Iterable[DataFile], others: Iterable[DataFile], after: date
+) -> set[date]:
+    """The ingest dates after a day with files whose times overlap those of the readings' files."""
+    times = [
+        (f.first_time, f.last_time)
+        for f in readings
+        if f.first_time is not None and f.last_time is not None
+    ]
+    return {
+        o.ingest_date
+        for o in others
+        if o.ingest_date is not None
+        and o.ingest_date > after
+        and o.first_time is not None
+        and o.last_time is not None
+        and any(first <= o.last_time and o.first_time <= last for first, last in times)
+    }
+
+
+class LandingWrite:
+    """The bookkeeping around one write of a landing table's days."""
+
+    def __init__(self, lake: Lake, table: Table, listings: Listings) -> None:
+        self.lake, self.table, self.listings = lake, table, listings
+        self.entity = table.name.removesuffix("_landing")
+        self.days = sorted(listings)
+
+    def before(self) -> None:
+        """Mark what the rows that are about to go, or to be replaced, concern."""
+        self.changed = self._changed()
+        if self.changed:
+            self._mark()
+
+    def after(self) -> None:
+        """Mark what the new rows concern, then say in the ledger what the days are built from."""
+        if self.changed:
+            self._mark()
+        log = self.lake.log(self.table)
+        assert log is not None, "written just now"
+        for day, objects in self.listings.items():
+            ledger.record(self.lake, self.entity, day, objects, log)
+
+    def _changed(self) -> bool:
+        """Whether any day's objects differ from those that it was built from."""
+        entries = ledger.entries(self.lake, [(self.entity, day) for day in self.days])
+        return any(
+            (self.entity, day) not in entries
+            or set(entries[self.entity, day].objects) != set(objects)
+            for day, objects in self.listings.items()
+        )
+
+    def _mark(self) -> None:
+        mine = self.lake.log(self.table)
+        readings = mine.of(self.days[0], self.days[-1]) if mine else []
+        for table, places in _DOWNSTREAM.get(self.table.name, {}).items():
+            days = set(self.days)
+            for place in places:
+                log = self.lake.log(place)
+                later = log.of(self.days[-1] + timedelta(1)) if log else []
+                days |= dates_at_the_same_times(readings, later, self.days[-1])
+            stale.mark(self.lake, table, days - self._marked(table))
+        if self.table.name in _WHOLE:
+            stale.mark(self.lake, _WHOLE[self.table.name], [None])
+
+    def _marked(self, table: str) -> set[date | None]:
+        return {mark.ingest_date for mark in stale.marks(self.lake, table)}
+
+
+def mark_whole(lake: Lake, table: Table) -> None:
+    """Before a table changes: mark the unpartitioned table that is made of it."""
+    if table.name in _WHOLE:
+        stale.mark(lake, _WHOLE[table.name], [None])

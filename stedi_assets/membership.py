@@ -1,0 +1,188 @@
+"""Who is in, and which partitions hold rows of people whose membership changed since.
+
+The people and devices that the tables were last seen to be right for are kept under
+`_stedi/settled/`. The partitions that changed people concern are found with the tables' own
+definitions, restricted to those people, compared with what the tables hold: exactly the
+partitions whose rows differ are marked stale.
+"""
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from stedi_assets import stale
+from stedi_assets.assets import curated, trusted
+from stedi_assets.io_manager import DeltaIOManager
+from stedi_assets.partitions import INGEST_DATES
+from stedi_assets.rules import (
+    current_records,
+    devices_with_one_owner,
+    normalized_email,
+    normalized_serial_number,
+    subject_id,
+)
+from stedi_assets.schemas import TABLES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_VERSIONS = "_stedi/settled/versions.json"
+_TABLES = ("customer_landing", "customer_trusted", "customers_curated")
+_CONSENT, _OWNERS = "_stedi/settled/consent", "_stedi/settled/owners"
+
+
+class Membership:
+    """One look at who is in, over a settled lake's tables."""
+
+    def __init__(self, io: DeltaIOManager) -> None:
+        self.io, self.lake = io, io.lake
+        self.versions = {name: self._version(name) for name in _TABLES}
+
+    def _version(self, name: str) -> int | None:
+        log = self.lake.log(name)
+        return None if log is None else log.version
+
+    def is_settled(self) -> bool:
+        """Whether nothing was written since the tables were last seen to be right."""
+        if None in self.versions.values():
+            return True  # nothing to settle before the first run
+        return bool(self.lake.get_json(_VERSIONS) == self.versions)
+
+    def settle(self) -> bool:
+        """Mark the partitions that changed people concern; True where there are any.
+
+        Where there are none, what was compared is kept as settled.
+        """
+        consent, owners = self._consent(), self._owners()
+        people, devices = self._changed_people(consent), self._changed_devices(owners)
+        for table, dates in (
+            ("accelerometer_trusted", lambda: self._accelerometer(people)),
+            ("step_trainer_trusted", lambda: self._steps(devices)),
+            ("machine_learning_curated", lambda: self._pairs(people, devices)),
+        ):
+            found = dates()
+            if found:
+                stale.mark(self.lake, table, found)
+                return True
+        self._keep(consent, owners)
+        return False
+
+    def _read(self, name: str) -> "DataFrame":
+        return self.io.read(TABLES[name])
+
+    def _at_version(self, name: str) -> "DataFrame":
+        reader = self.io.spark.spark_session.read.format("delta")
+        uri = self.lake.settings.uri(TABLES[name].path)
+        return reader.option("versionAsOf", str(self.versions[name])).load(uri)
+
+    def _consent(self) -> "DataFrame":
+        from pyspark.sql import functions as F
+
+        reading = self.lake.settings.consent_scope == "reading"
+        since = F.col("shareWithResearchAsOfDate") if reading else F.lit(0).cast("bigint")
+        return self._at_version("customer_trusted").select(
+            F.col("email").alias("user"), since.alias("since")
+        )
+
+    def _owners(self) -> "DataFrame":
+        from pyspark.sql import functions as F
+
+        devices = devices_with_one_owner(current_records(self._at_version("customer_landing")))
+        return devices.join(
+            self._at_version("customers_curated").select("email"), "email", "left_semi"
+        ).select("serialNumber", F.col("email").alias("user"))
+
+    def _settled(self, path: str, like: "DataFrame") -> "DataFrame":
+        spark = self.io.spark.spark_session
+        if self.lake.get_json(_VERSIONS) is None:
+            return spark.createDataFrame([], like.schema)
+        return spark.read.format("delta").load(self.lake.settings.uri(path))
+
+    def _changed_people(self, consent: "DataFrame") -> "DataFrame":
+        return differing(consent, self._settled(_CONSENT, consent)).select("user").distinct()
+
+    def _changed_devices(self, owners: "DataFrame") -> "DataFrame":
+        return differing(owners, self._settled(_OWNERS, owners)).distinct()
+
+    def _accelerometer(self, people: "DataFrame") -> set[date]:
+        if people.isEmpty():
+            return set()
+        landed = self._read("accelerometer_landing")
+        of_people = landed.join(
+            people.withColumnRenamed("user", "person"),
+            normalized_email("user") == _column("person"),
+            "left_semi",
+        )
+        want = trusted.accelerometer_trusted(
+            _whole_history(), of_people, self._read("customer_trusted")
+        )
+        have = self._read("accelerometer_trusted").join(people, "user", "left_semi")
+        return dates_of(differing(want, have))
+
+    def _steps(self, devices: "DataFrame") -> set[date]:
+        if devices.isEmpty():
+            return set()
+        numbers = devices.select("serialNumber").distinct()
+        of_devices = self._read("step_trainer_landing").join(
+            numbers.withColumnRenamed("serialNumber", "device"),
+            normalized_serial_number() == _column("device"),
+            "left_semi",
+        )
+        want = trusted.step_trainer_trusted(
+            _whole_history(),
+            of_devices,
+            self._read("customer_landing"),
+            self._read("customers_curated"),
+        )
+        have = self._read("step_trainer_trusted").join(numbers, "serialNumber", "left_semi")
+        return dates_of(differing(want, have))
+
+    def _pairs(self, people: "DataFrame", devices: "DataFrame") -> set[date]:
+        concerned = people.unionAll(devices.select("user")).distinct()
+        if concerned.isEmpty():
+            return set()
+        want = curated.machine_learning_curated(
+            _whole_history(),
+            self._read("accelerometer_trusted").join(concerned, "user", "left_semi"),
+            self._read("step_trainer_trusted"),
+            self._read("customers_curated"),
+        )
+        subjects = concerned.select(subject_id("user").alias("subject_id"))
+        have = self._read("machine_learning_curated").join(subjects, "subject_id", "left_semi")
+        return dates_of(differing(want, have))
+
+    def _keep(self, consent: "DataFrame", owners: "DataFrame") -> None:
+        for path, frame in ((_CONSENT, consent), (_OWNERS, owners)):
+            frame.write.format("delta").mode("overwrite").save(self.lake.settings.uri(path))
+        self.lake.put_json(_VERSIONS, self.versions)
+
+
+def _column(name: str) -> Any:
+    from pyspark.sql import functions as F
+
+    return F.col(name)
+
+
+def _whole_history() -> dg.AssetExecutionContext:
+    """A context in which a table's definition takes every ingest date."""
+    first, last = INGEST_DATES.get_first_partition_key(), INGEST_DATES.get_last_partition_key()
+    assert first is not None
+    assert last is not None
+    return dg.build_asset_context(partition_key_range=dg.PartitionKeyRange(first, last))
+
+
+def differing(left: "DataFrame", right: "DataFrame") -> "DataFrame":
+    """The rows that stand more often on one side than on the other, once each."""
+    from pyspark.sql import functions as F
+
+    names = left.columns
+    both = left.withColumn("_n", F.lit(1)).unionAll(
+        right.select(*names).withColumn("_n", F.lit(-1))
+    )
+    return both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0").select(*names)
+
+
+def dates_of(rows: "DataFrame") -> set[date]:
+    """The ingest dates among some rows."""
+    return {row[0] for row in rows.select("ingest_date").distinct().collect()}
