@@ -5,6 +5,7 @@ go through `records.py` itself; objects that the engine cannot be trusted with (
 marks, not UTF-8, damaged gzip, strange names) are decoded here.
 """
 
+import functools
 import gzip
 import io
 import json
@@ -67,16 +68,12 @@ def read_landed(
             *_cleaned(entity)
         )
     plain, zipped, odd = _inspected(spark, lake, entity, plain, zipped, odd)
-    lines = _engine_lines(spark, lake, entity, [group for group in (plain, zipped) if group])
-    decoded = [_decoded(lake, entity, o) for o in odd]
-    texts = [text for part in decoded for text in part]
-    if texts or not (plain or zipped):
-        rows = [(text,) for text in texts]
-        frame = spark.createDataFrame(rows, "records string")
-        lines = frame if lines is None else lines.unionAll(frame)
-    if lines is None:
-        raise AssertionError("no objects and no empty frame")
-    return _parsed(lines, entity)
+    lines = [_engine_lines(spark, lake, entity, group) for group in (plain, zipped) if group]
+    texts = [(text,) for landed in odd for text in _decoded(lake, entity, landed)]
+    if texts or not lines:
+        lines.append(spark.createDataFrame(texts, "records string"))
+    parsed = [_parsed(part, entity) for part in lines]
+    return functools.reduce(lambda whole, part: whole.unionAll(part), parsed)
 
 
 def _by_way_of_reading(
@@ -190,41 +187,52 @@ def _normalizer(entity: Entity) -> Any:
     types = {column.name: column.type for column in entity.fields}
     required, aliases = sorted(entity.required), entity.aliases
 
-    def normalize(line: str) -> str:
+    def normalize(line: str) -> str:  # the hints say what kind of UDF it is
         return json.dumps(records.records_of(line, types, required, aliases))
 
     return normalize
 
 
 def _engine_lines(
-    spark: "SparkSession", lake: Lake, entity: Entity, groups: list[list[LandedObject]]
-) -> "DataFrame | None":
-    """The lines that the engine reads, each one's records as a JSON array."""
+    spark: "SparkSession", lake: Lake, entity: Entity, objects: list[LandedObject]
+) -> "DataFrame":
+    """The lines of objects that the engine reads, each one's records as a JSON array."""
     from pyspark import cloudpickle
 
     cloudpickle.register_pickle_by_value(records)
     normalize = F.udf(_normalizer(entity), "string")
-    lines: DataFrame | None = None
-    for group in groups:
-        text = spark.read.text(_uris(lake, group)).where(F.trim("value") != "")
-        lines = text if lines is None else lines.unionAll(text)
-    if lines is None:
-        return None
     line = F.col("value")
-    plainly = is_plainly_a_record(line, entity)
-    return lines.select(
-        F.when(plainly, F.concat(F.lit("["), line, F.lit("]")))
-        .otherwise(normalize(line))
-        .alias("records")
+    return (
+        spark.read.text(_uris(lake, objects))
+        .where(F.trim("value") != "")
+        .select(
+            F.when(
+                is_plainly_a_record(line, entity),
+                F.concat(F.lit("["), _quoted_numbers(line, entity), F.lit("]")),
+            )
+            .otherwise(normalize(line))
+            .alias("records")
+        )
     )
 
 
+def _quoted_numbers(line: "SparkColumn", entity: Entity) -> "SparkColumn":
+    """A plain record with its doubles in quotes (see `_parsed`)."""
+    names = "|".join(c.name for c in entity.fields if c.type == "double")
+    if not names:
+        return line
+    return F.regexp_replace(line, rf'("(?:{names})":{_WHITE})([-+.0-9eE]+)', '$1"$2"')
+
+
 def _parsed(lines: "DataFrame", entity: Entity) -> "DataFrame":
-    schema = spark_schema((*entity.fields, CORRUPT_RECORD))
-    fields = ", ".join(f"`{f.name}`: {f.dataType.simpleString()}" for f in schema.fields)
+    """The records of lines. Doubles come quoted: Sail's from_json rounds the last digit wrong."""
+    columns = (*entity.fields, CORRUPT_RECORD)
+    types = {c.name: "string" if c.type == "double" else c.type for c in columns}
+    fields = ", ".join(f"`{name}`: {kind}" for name, kind in types.items())
     parsed = F.from_json("records", f"array<struct<{fields}>>")
-    exploded = lines.select(F.explode(parsed).alias("record")).select("record.*")
-    return exploded.select(*_cleaned(entity))
+    record = lines.select(F.explode(parsed).alias("record")).select("record.*")
+    typed = record.select(*(F.col(c.name).cast(c.type).alias(c.name) for c in columns))
+    return typed.select(*_cleaned(entity))
 
 
 def _cleaned(entity: Entity) -> list["SparkColumn"]:

@@ -21,7 +21,9 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant)
+def _decoder() -> json.JSONDecoder:
+    """Made anew for every line: a decoder cannot be sent to a worker."""
+    return json.JSONDecoder(parse_float=_Number, parse_int=_Number, parse_constant=_refuse_constant)
 
 
 class _WrongType(Exception):
@@ -48,10 +50,11 @@ def _as_integer(value: Any) -> int:
     return number
 
 
-def _as_number(value: Any) -> float:
+def _as_number(value: Any) -> str:
+    """A number as the text of the double that it is."""
     if not isinstance(value, _Number) or not math.isfinite(float(value)):
         raise _WrongType
-    return float(value) + 0.0  # -0 is 0
+    return repr(float(value) + 0.0)  # -0 is 0
 
 
 _AS = {"string": _as_text, "bigint": _as_integer, "double": _as_number}
@@ -83,7 +86,7 @@ def records_of(
 ) -> list[dict[str, Any]]:
     """The records of a line: fields by name, or `_corrupt_record` with the raw text."""
     found: list[dict[str, Any]] = []
-    at = 0
+    at, decoder = 0, _decoder()
     while True:
         while at < len(line) and line[at] in WHITE:
             at += 1
@@ -92,7 +95,7 @@ def records_of(
         end = at
         if line[at] == "{":
             try:
-                record, end = _DECODER.raw_decode(line, at)
+                record, end = decoder.raw_decode(line, at)
             except (ValueError, RecursionError):
                 end = at
         if end == at:
