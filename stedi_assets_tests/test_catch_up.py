@@ -1,0 +1,187 @@
+"""Whatever lands, in any order, `catch_up` ends in the reference's tables, by the fewest runs."""
+
+import random
+from datetime import date
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from stedi_assets_tests.odd_data import DATES, MAKERS, T0, compact, customer, odd_objects
+
+
+def files_by_date(lake, table: str) -> dict[date, set[str]]:
+    found: dict[date, set[str]] = {}
+    for file in lake.lake.log(table).files:
+        found.setdefault(file.ingest_date, set()).add(file.path)
+    return found
+
+
+def rewritten(before: dict[date, set[str]], after: dict[date, set[str]]) -> set[date]:
+    return {day for day in before | after if before.get(day) != after.get(day)}
+
+
+def person(number: int, updated: int, share: int | None, device: str | None = None) -> str:
+    rng = random.Random(0)
+    record = customer(rng, number, updated)
+    record |= {"email": f"p{number}@example.com", "serialNumber": device or f"d{number}"}
+    return compact(record | {"shareWithResearchAsOfDate": share})
+
+
+def phone(number: int, moment: int) -> str:
+    email = f"p{number}@example.com"
+    return compact({"user": email, "timestamp": T0 + moment, "x": 1.0, "y": 2.0, "z": 3.0})
+
+
+def device(number: int, moment: int) -> str:
+    return compact(
+        {"sensorReadingTime": T0 + moment, "serialNumber": f"d{number}", "distanceFromObject": 7}
+    )
+
+
+def landed(entity: str, day: date, name: str, *lines: str) -> dict[str, bytes]:
+    return {f"landing/{entity}/ingest_date={day}/{name}": "\n".join(lines).encode()}
+
+
+def three_days(lake) -> None:
+    """Person 1 has readings on days 0 and 1 (a pair on day 1 only), person 2 on days 0 and 2."""
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0), person(2, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "a", phone(1, 0), phone(2, 1)))
+    lake.put(landed("step_trainer", DATES[0], "s", device(2, 1)))
+    lake.put(landed("accelerometer", DATES[1], "a", phone(1, 1000)))
+    lake.put(landed("step_trainer", DATES[1], "s", device(1, 1000)))
+    lake.put(landed("accelerometer", DATES[2], "a", phone(2, 2000)))
+    lake.put(landed("step_trainer", DATES[2], "s", device(2, 2000)))
+    lake.catch_up()
+
+
+def test_odd_data_landed_at_once(lake):
+    lake.put(odd_objects(5))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_a_settled_lake_needs_no_run(lake):
+    three_days(lake)
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
+
+
+def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake):
+    three_days(lake)
+    tables = ("accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated")
+    before = {name: files_by_date(lake, name) for name in tables}
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    old = {
+        name: rewritten(before[name], files_by_date(lake, name)) - {DATES[2]} for name in tables
+    }
+    assert old == {
+        "accelerometer_trusted": {DATES[0], DATES[1]},
+        "step_trainer_trusted": {DATES[1]},
+        "machine_learning_curated": {DATES[1]},
+    }
+
+
+def test_withdrawn_and_granted_again_brings_the_rows_back(lake):
+    three_days(lake)
+    rows = lake.table("machine_learning_curated")
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.table("machine_learning_curated") != rows
+    lake.put(landed("customer", DATES[2], "granted", person(1, 2, T0)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert lake.table("machine_learning_curated") == rows
+
+
+def test_a_device_claimed_by_a_person_without_consent_is_nobodys(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "claim", person(3, 0, None, device="d1")))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert not any(row[1] == "d1" for row in lake.table("step_trainer_trusted"))
+
+
+def test_a_reading_that_lands_late_in_an_old_date_moves_its_repeat(lake):
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[0], "late", phone(1, 1000)))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_a_deleted_object_gives_its_repeat_back_to_the_later_date(lake):
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[0], "late", phone(1, 1000)))
+    lake.catch_up()
+    lake.remove(f"landing/accelerometer/ingest_date={DATES[0]}/late")
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_an_object_rewritten_under_its_name_is_read_again(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, None), person(2, 0, T0)))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_a_moved_consent_date_moves_readings_with_scope_reading(new_lake):
+    lake = new_lake(consent_scope="reading")
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "later", person(1, 1, T0 + 500)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert any(row[0] == "p1@example.com" for row in lake.table("accelerometer_trusted"))
+
+
+def test_a_lost_ledger_is_made_again(lake):
+    three_days(lake)
+    lake.lake.delete([found["Key"] for found in lake.lake.objects("_stedi/ledger/")])
+    assert lake.catch_up() > 0
+    assert lake.differences() == {}
+
+
+def history(seed: int, steps: int = 5) -> list[dict[str, bytes]]:
+    """Objects that land together, step after step, on dates in any order, some names again."""
+    rng = random.Random(seed)
+    made = []
+    for _ in range(steps):
+        objects: dict[str, bytes] = {}
+        for _ in range(rng.randrange(1, 4)):
+            entity, day = rng.choice(list(MAKERS)), rng.choice(DATES)
+            lines = [compact(MAKERS[entity](rng)) for _ in range(rng.randrange(1, 30))]
+            objects |= landed(entity, day, f"{rng.randrange(3)}.json", *lines)
+        made.append(objects)
+    return made
+
+
+def settle_and_compare(lake, seed: int) -> None:
+    rng = random.Random(seed)
+    for objects in history(seed):
+        lake.put(objects)
+        if rng.random() < 0.2 and len(lake.objects) > 1:
+            lake.remove(rng.choice(sorted(lake.objects)))
+        if rng.random() < 0.8:
+            lake.catch_up()
+            assert lake.differences() == {}
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_random_histories_end_in_the_reference_tables(new_lake, seed):
+    settle_and_compare(new_lake(consent_scope=["customer", "reading"][seed % 2]), seed)
+
+
+@pytest.mark.slow
+@given(seed=st.integers(0, 10**9), scope=st.sampled_from(["customer", "reading"]))
+@settings(
+    max_examples=25,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_any_history_ends_in_the_reference_tables(new_lake, seed, scope):
+    settle_and_compare(new_lake(consent_scope=scope), seed)
