@@ -40,9 +40,9 @@ def _day(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def _lake() -> Any:
-    from stedi_assets.lake import Lake
+    from stedi_assets.lake import open_lake
 
-    lake = Lake(load_settings())
+    lake = open_lake(load_settings())
     lake.check()
     return lake
 

@@ -5,8 +5,9 @@ import threading
 from typing import Any
 
 from dagster_pyspark import LazyPySparkResource
+from pydantic import Field
 
-from stedi_assets.lake import Lake
+from stedi_assets.lake import open_lake
 from stedi_assets.settings import Settings, StediError, load_settings
 
 _EMBEDDED: dict[str, Any] = {}
@@ -33,7 +34,7 @@ def _sail_environment(settings: Settings) -> dict[str, str]:
         "AWS_REGION": settings.region,
         "AWS_ENDPOINT": settings.endpoint,
         "AWS_ENDPOINT_URL": settings.endpoint,
-        "AWS_ALLOW_HTTP": "true" if Lake(settings).is_plain_http else None,
+        "AWS_ALLOW_HTTP": "true" if open_lake(settings).is_plain_http else None,
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "RUST_LOG": os.environ.get("RUST_LOG", "error"),
@@ -54,7 +55,7 @@ def spark_config(settings: Settings) -> dict[str, str]:
 class SparkSessions(LazyPySparkResource):
     """dagster-pyspark's resource with the session of STEDI_SPARK, one a process, made when used."""
 
-    spark_config: dict[str, Any] = {}
+    spark_config: dict[str, Any] = Field(default_factory=dict)
 
     def _init_session(self) -> None:
         if self._spark_session is None:

@@ -14,12 +14,10 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from pydantic import PrivateAttr
-
 from stedi_assets import stale
 from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
 from stedi_assets.engine import SparkSessions
-from stedi_assets.lake import DataFile, Lake, TableLog
+from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
@@ -81,15 +79,13 @@ class DeltaIOManager(dg.ConfigurableIOManager):
     """Reads and writes the eight tables as Delta tables under STEDI_LAKE."""
 
     spark: dg.ResourceDependency[SparkSessions]
-    _lake: Lake | None = PrivateAttr(default=None)
 
     @property
     def lake(self) -> Lake:
         """The lake, checked once: it answers and was built with our settings."""
-        if self._lake is None:
-            self._lake = Lake(load_settings())
-        self._lake.check()
-        return self._lake
+        lake = open_lake(load_settings())
+        lake.check()
+        return lake
 
     # ------------------------------------------------------------------ reading
 

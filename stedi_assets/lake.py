@@ -1,5 +1,6 @@
 """The lake on S3: its client, its small JSON files under `_stedi/`, and the logs of its tables."""
 
+import functools
 import json
 import re
 from collections.abc import Iterator
@@ -77,14 +78,15 @@ class Lake:
 
     settings: Settings
     _checked: bool = field(default=False, init=False)
+    # Opened tables and what their logs said last: opening one anew costs several round trips.
+    _tables: dict[str, Any] = field(default_factory=dict, init=False)
+    _logs: dict[str, TableLog] = field(default_factory=dict, init=False)
 
-    @cached_property
+    @property
     def client(self) -> Any:
-        """A boto3 S3 client, from dagster-aws's resource."""
-        try:
-            return s3_resource(self.settings).get_client()
-        except (BotoCoreError, ProfileNotFound) as error:
-            raise StediError(f"The AWS settings do not work: {error}") from error
+        """A boto3 S3 client, from dagster-aws's resource; one a process and endpoint."""
+        s = self.settings
+        return _client(s3_resource(s), (s.endpoint, s.region, s.access_key, s.secret_key))
 
     @cached_property
     def storage_options(self) -> dict[str, str]:
@@ -213,20 +215,59 @@ class Lake:
             self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
 
     def delta(self, table: Table) -> Any:
-        """delta-rs's view of a table, or None where it was never written."""
+        """delta-rs's view of a table as it is now, or None where it was never written."""
         from deltalake import DeltaTable
-        from deltalake.exceptions import TableNotFoundError
+        from deltalake.exceptions import DeltaError, TableNotFoundError
 
-        try:
-            return DeltaTable(self.settings.uri(table.path), storage_options=self.storage_options)
-        except TableNotFoundError:
-            return None
+        known = self._tables.get(table.name)
+        if known is not None:
+            try:
+                known.update_incremental()
+            except DeltaError:  # its log was cleaned or the table was made anew
+                self._forget(table)
+                known = None
+        if known is None:
+            try:
+                known = DeltaTable(
+                    self.settings.uri(table.path), storage_options=self.storage_options
+                )
+            except TableNotFoundError:
+                return None
+            self._tables[table.name] = known
+        return known
+
+    def _forget(self, table: Table) -> None:
+        self._tables.pop(table.name, None)
+        self._logs.pop(table.name, None)
 
     def log(self, table: Table | str) -> TableLog | None:
-        """What the Delta log says of a table, or None where it was never written."""
+        """What the Delta log says of a table now, or None where it was never written."""
         table = TABLES[table] if isinstance(table, str) else table
         delta = self.delta(table)
-        return None if delta is None else table_log(delta, table.time_column)
+        if delta is None:
+            return None
+        known = self._logs.get(table.name)
+        if known is None or known.version != delta.version():
+            self._logs[table.name] = known = table_log(delta, table.time_column)
+        return known
+
+
+@functools.cache
+def open_lake(settings: Settings) -> Lake:
+    """The lake of some settings, one a process."""
+    return Lake(settings)
+
+
+_CLIENTS: dict[object, Any] = {}
+
+
+def _client(resource: S3Resource, key: object) -> Any:
+    if key not in _CLIENTS:
+        try:
+            _CLIENTS[key] = resource.get_client()
+        except (BotoCoreError, ProfileNotFound) as error:
+            raise StediError(f"The AWS settings do not work: {error}") from error
+    return _CLIENTS[key]
 
 
 def table_log(delta: Any, time_column: str | None) -> TableLog:

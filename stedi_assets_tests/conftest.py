@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from stedi_assets import local
-from stedi_assets.lake import Lake
+from stedi_assets.lake import open_lake
 from stedi_assets.local import LocalS3
 from stedi_assets.settings import load_settings, today
 from stedi_assets_tests.reference import expected_tables
@@ -45,7 +45,7 @@ class TestLake:
     __test__ = False
 
     def __init__(self) -> None:
-        self.lake = Lake(load_settings())
+        self.lake = open_lake(load_settings())
         self.objects: dict[str, bytes] = {}
 
     def put(self, objects: Mapping[str, bytes]) -> None:
@@ -80,7 +80,7 @@ class TestLake:
 
         with dg.DagsterInstance.ephemeral() as instance:
             run = catch_up.run_here(defs, instance)
-            return catch_up.catch_up(fresh(io_manager), run, lambda _line: None)
+            return catch_up.catch_up(io_manager, run, lambda _line: None)
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""
@@ -113,22 +113,13 @@ class TestLake:
         return found
 
 
-def fresh(io_manager: object) -> object:
-    """The IO manager without what it knows of another test's lake."""
-    io_manager._lake = None
-    return io_manager
-
-
 @pytest.fixture
 def new_lake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TestLake]:
     """Makes an empty lake of its own; settings by keyword, without their STEDI_."""
-    from stedi_assets.definitions import io_manager
-
     def make(**settings: str) -> TestLake:
         monkeypatch.setenv("STEDI_LAKE", f"s3://stedi/{uuid.uuid4().hex}")
         for name, value in settings.items():
             monkeypatch.setenv(f"STEDI_{name.upper()}", value)
-        fresh(io_manager)
         return TestLake()
 
     return make
