@@ -3,14 +3,19 @@
 import dagster as dg
 
 from stedi_assets.assets import curated, landing, trusted
+from stedi_assets.checks import asset_checks
 from stedi_assets.engine import SparkSessions
 from stedi_assets.io_manager import DeltaIOManager, LandedObjects
+from stedi_assets.sensors import lakehouse, landing_sensor, settle_membership
 
 spark = SparkSessions()
 io_manager = DeltaIOManager(spark=spark)
 
 defs = dg.Definitions(
     assets=[*landing.landed_objects, *dg.load_assets_from_modules([landing, trusted, curated])],
+    asset_checks=asset_checks,
+    jobs=[lakehouse, settle_membership],
+    sensors=[landing_sensor],
     resources={
         "spark": spark,
         "io_manager": io_manager,

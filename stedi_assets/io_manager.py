@@ -14,6 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+
 from stedi_assets import stale
 from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
 from stedi_assets.engine import SparkSessions

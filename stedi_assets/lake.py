@@ -197,17 +197,20 @@ class Lake:
             for found in page.get("Contents", ()):
                 yield {**found, "Key": found["Key"][start:]}
 
-    def folders(self, path: str) -> list[str]:
-        """The names of the folders directly below a path under the lake (which ends in `/`)."""
+    def children(self, path: str) -> tuple[list[str], list[str]]:
+        """Names of the folders and of the objects directly below a path (which ends in `/`)."""
         prefix = self.settings.key(path)
-        pages = self.client.get_paginator("list_objects_v2").paginate(
+        folders: list[str] = []
+        names: list[str] = []
+        for page in self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.settings.bucket, Prefix=prefix, Delimiter="/"
-        )
-        return [
-            found["Prefix"][len(prefix) :].rstrip("/")
-            for page in pages
-            for found in page.get("CommonPrefixes", ())
-        ]
+        ):
+            folders += [
+                found["Prefix"][len(prefix) :].rstrip("/")
+                for found in page.get("CommonPrefixes", ())
+            ]
+            names += [found["Key"][len(prefix) :] for found in page.get("Contents", ())]
+        return folders, names
 
     def delete(self, paths: list[str]) -> None:
         """Delete objects by their paths under the lake; one that is gone already is fine."""

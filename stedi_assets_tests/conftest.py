@@ -116,6 +116,7 @@ class TestLake:
 @pytest.fixture
 def new_lake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TestLake]:
     """Makes an empty lake of its own; settings by keyword, without their STEDI_."""
+
     def make(**settings: str) -> TestLake:
         monkeypatch.setenv("STEDI_LAKE", f"s3://stedi/{uuid.uuid4().hex}")
         for name, value in settings.items():

@@ -74,9 +74,7 @@ def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake)
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     lake.catch_up()
     assert lake.differences() == {}
-    old = {
-        name: rewritten(before[name], files_by_date(lake, name)) - {DATES[2]} for name in tables
-    }
+    old = {name: rewritten(before[name], files_by_date(lake, name)) - {DATES[2]} for name in tables}
     assert old == {
         "accelerometer_trusted": {DATES[0], DATES[1]},
         "step_trainer_trusted": {DATES[1]},

@@ -4,6 +4,7 @@ from typing import Any
 
 import dagster as dg
 
+from stedi_assets.freshness import BY_ZONE
 from stedi_assets.partitions import INGEST_DATES
 from stedi_assets.schemas import TABLES
 
@@ -25,5 +26,6 @@ def described(name: str) -> dict[str, Any]:
             "dagster/table_name": f"{table.zone}.{name}",
         },
         "partitions_def": INGEST_DATES if table.partitioned else None,
+        "freshness_policy": BY_ZONE[table.zone],
         "backfill_policy": dg.BackfillPolicy.single_run(),
     }

@@ -1,0 +1,300 @@
+"""Asset checks: statements that are true when they pass, each one pass over what the run wrote.
+
+They put counts into the event log, never a row.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+from pyspark.sql import functions as F
+
+from stedi_assets import ledger
+from stedi_assets.catch_up import RANGE_TAGS
+from stedi_assets.io_manager import Dates, DeltaIOManager
+from stedi_assets.lake import TableLog
+from stedi_assets.landed import landed_objects
+from stedi_assets.rules import (
+    current_records,
+    devices_with_one_owner,
+    normalized_email,
+    normalized_serial_number,
+    subject_id,
+    well_formed,
+)
+from stedi_assets.schemas import ENTITIES, TABLES, Table
+from stedi_assets.settings import today
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+
+
+def dates_of_run(tags: Any) -> Dates | None:
+    """The ingest dates that a run writes, from its tags; None: it has none, check everything."""
+    if "dagster/partition" in tags:
+        day = date.fromisoformat(tags["dagster/partition"])
+        return Dates(day, day)
+    if RANGE_TAGS[0] in tags:
+        return Dates(*(date.fromisoformat(tags[tag]) for tag in RANGE_TAGS))
+    return None
+
+
+def _rows(io: DeltaIOManager, table: Table, dates: Dates | None) -> "DataFrame":
+    return io.read(table, dates.predicate if dates and table.partitioned else None)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Whether a check passed, how bad it is where it did not, and the counts to show."""
+
+    passed: bool
+    severity: dg.AssetCheckSeverity
+    counts: dict[str, int | float]
+
+
+def _result(passed: bool, severity: dg.AssetCheckSeverity, **counts: int | float) -> Outcome:
+    return Outcome(passed, severity, counts)
+
+
+def rows_meet_the_contract(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """Required columns are not null, keys are unique, a malformed row has nothing else."""
+    rows = _rows(io, table, dates)
+    entity = ENTITIES.get(table.name.removesuffix("_landing"))
+    if entity:
+        required = sorted(entity.required)
+        fields = [c.name for c in entity.fields]
+        corrupt = F.col("_corrupt_record").isNotNull()
+        wrong = F.when(corrupt, _any([F.col(f).isNotNull() for f in fields])).otherwise(
+            _any([F.col(name).isNull() for name in required])
+        )
+        found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
+        return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
+    required = list(table.keys) or table.column_names
+    wrong = _any([F.col(name).isNull() for name in [*required, "ingest_date"]])
+    if not table.keys:
+        found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
+        return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
+    repeated = rows.groupBy(*table.keys).agg(
+        F.count("*").alias("n"), F.count(F.when(wrong, 1)).alias("wrong")
+    )
+    found = repeated.agg(
+        F.count(F.when(F.col("n") > 1, 1)).alias("repeated"), F.sum("wrong").alias("wrong")
+    ).collect()[0]
+    wrong_rows = found.wrong or 0
+    return _result(
+        wrong_rows + found.repeated == 0,
+        ERROR,
+        rows_that_break_it=wrong_rows,
+        keys_that_repeat=found.repeated,
+    )
+
+
+def _any(conditions: list[Any]) -> Any:
+    whole = F.lit(False)
+    for condition in conditions:
+        whole = whole | condition
+    return whole
+
+
+def only_consenting_customers(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """Every row is of a customer whose current record consents, as the tables upstream say."""
+    rows = _rows(io, table, dates)
+    if table.name == "customer_trusted":
+        strangers = rows.where(F.coalesce(F.col("shareWithResearchAsOfDate") <= 0, F.lit(True)))
+    else:
+        strangers = rows.join(*_members(io, table))
+    count = strangers.count()
+    return _result(count == 0, ERROR, rows_of_others=count)
+
+
+def _members(io: DeltaIOManager, table: Table) -> tuple["DataFrame", str, str]:
+    """Whom a table's rows may be of, as the arguments of an anti join."""
+    trusted, curated = TABLES["customer_trusted"], TABLES["customers_curated"]
+    if table.name == "accelerometer_trusted":
+        members = io.read(trusted).select(F.col("email").alias("user"))
+    elif table.name == "customers_curated":
+        members = io.read(trusted).select("email")
+    elif table.name == "step_trainer_trusted":
+        members = io.read(curated).select("serialNumber").distinct()
+    else:
+        members = io.read(curated).select(subject_id("email").alias("subject_id"))
+    return members, members.columns[0], "left_anti"
+
+
+def every_object_is_accounted_for(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """Every listed object is in the ledger with its etag, and its records add up to the rows."""
+    entity = table.name.removesuffix("_landing")
+    log = io.lake.log(table)
+    days = _days(io, entity, dates)
+    entries = ledger.entries(io.lake, [(entity, day) for day in days])
+    missing = records = 0
+    for day in days:
+        entry = entries.get((entity, day))
+        known = set(entry.objects) if entry else set()
+        missing += len(set(landed_objects(io.lake, entity, day)) - known)
+        records += entry.records if entry else 0
+    rows = sum(_count(log, day) for day in days) if log else 0
+    return _result(
+        missing == 0 and rows == records, WARN, objects_missing=missing, rows=rows, records=records
+    )
+
+
+def _days(io: DeltaIOManager, entity: str, dates: Dates | None) -> list[date]:
+    if dates is None:
+        return ledger.days(io.lake, entity)
+    span = range(dates.start.toordinal(), dates.end.toordinal() + 1)
+    return [date.fromordinal(day) for day in span]
+
+
+def _count(log: TableLog, day: date) -> int:
+    return sum(f.rows for f in log.of(day, day))
+
+
+def few_records_are_malformed(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """The share of malformed records is at most STEDI_MAX_MALFORMED_SHARE."""
+    log = io.lake.log(table)
+    files = (log.of(dates.start, dates.end) if dates else log.files) if log else ()
+    rows, malformed = sum(f.rows for f in files), sum(f.malformed for f in files)
+    share = malformed / rows if rows else 0.0
+    most = io.lake.settings.max_malformed_share
+    return _result(share <= most, WARN, malformed=malformed, share=share, at_most=most)
+
+
+def newest_ingest_date_is_recent(io: DeltaIOManager, table: Table, _dates: Dates | None) -> Outcome:
+    """The newest ingest date with rows is at most STEDI_MAX_DATA_AGE_DAYS days old."""
+    log = io.lake.log(table)
+    newest = (
+        max((f.newest for f in log.files if f.rows and f.newest), default=None) if log else None
+    )
+    most = io.lake.settings.max_data_age_days
+    age = (today() - newest).days if newest else 1_000_000
+    return _result(age <= most, WARN, age_in_days=age, at_most=most)
+
+
+def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """No eligible landed reading of the dates is missing from the trusted table."""
+    if table.name == "accelerometer_trusted":
+        landed = _rows(io, TABLES["accelerometer_landing"], dates)
+        customers = io.read(TABLES["customer_trusted"]).select(
+            F.col("email").alias("user"), F.col("shareWithResearchAsOfDate").alias("since")
+        )
+        eligible = (
+            well_formed(landed)
+            .withColumn("user", normalized_email("user"))
+            .join(customers, "user", "inner")
+        )
+        if io.lake.settings.consent_scope == "reading":
+            eligible = eligible.where("timestamp >= since")
+    else:
+        landed = _rows(io, TABLES["step_trainer_landing"], dates)
+        current = current_records(io.read(TABLES["customer_landing"]))
+        owned = devices_with_one_owner(current).join(
+            io.read(TABLES["customers_curated"]).select("email"), "email", "left_semi"
+        )
+        eligible = (
+            well_formed(landed)
+            .withColumn("serialNumber", normalized_serial_number())
+            .join(owned.select("serialNumber"), "serialNumber", "left_semi")
+        )
+    # A repeat stands in an earlier date: all of the trusted table up to the dates counts.
+    until = f"ingest_date <= DATE'{dates.end}'" if dates else None
+    trusted = io.read(table, until).select(*table.keys)
+    missing = eligible.select(*table.keys).distinct().join(trusted, list(table.keys), "left_anti")
+    count = missing.count()
+    return _result(count == 0, WARN, readings_missing=count)
+
+
+def serial_numbers_have_one_owner(
+    io: DeltaIOManager, table: Table, _dates: Dates | None
+) -> Outcome:
+    """No two customers of the table name the same device."""
+    claims = io.read(table).groupBy("serialNumber").agg(F.count("*").alias("n"))
+    found = claims.where("n > 1").agg(
+        F.count("*").alias("devices"), F.coalesce(F.sum("n"), F.lit(0)).alias("customers")
+    )
+    row = found.collect()[0]
+    return _result(
+        row.devices == 0, WARN, devices_claimed_twice=row.devices, customers=row.customers
+    )
+
+
+def pairs_are_of_one_person(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    """Says how many pairs a join on the time alone would have had across different people.
+
+    Of the readings of the run's dates; passes when the table has no more pairs than that join.
+    """
+    steps, readings = (
+        _rows(io, TABLES[name], dates).select(
+            F.col(str(TABLES[name].time_column)).alias("moment"),
+            F.lit(step).alias("steps"),
+            F.lit(1 - step).alias("readings"),
+        )
+        for name, step in (("step_trainer_trusted", 1), ("accelerometer_trusted", 0))
+    )
+    moments = steps.unionAll(readings).groupBy("moment")
+    counts = moments.agg(F.sum("steps").alias("steps"), F.sum("readings").alias("readings"))
+    on_time = counts.agg(F.sum(F.col("steps") * F.col("readings"))).collect()[0][0] or 0
+    log = io.lake.log(table)
+    files = (log.of(dates.start, dates.end) if dates else log.files) if log else ()
+    pairs = sum(f.rows for f in files)
+    return _result(True, WARN, pairs=pairs, pairs_of_different_people=max(0, on_time - pairs))
+
+
+_Check = Callable[[DeltaIOManager, Table, Dates | None], Outcome]
+
+
+def _checks_of(table: Table) -> list[tuple[_Check, bool]]:
+    """The checks of a table, and whether a failure stops what is downstream in the run."""
+    checks: list[tuple[_Check, bool]] = [(rows_meet_the_contract, True)]
+    if table.zone == "landing":
+        checks += [
+            (every_object_is_accounted_for, False),
+            (few_records_are_malformed, False),
+            (newest_ingest_date_is_recent, False),
+        ]
+    else:
+        checks += [(only_consenting_customers, True)]
+    if table.name in ("accelerometer_trusted", "step_trainer_trusted"):
+        checks += [(no_backlog, False)]
+    if table.name == "customer_trusted":
+        checks += [(serial_numbers_have_one_owner, False)]
+    if table.name == "machine_learning_curated":
+        checks += [(pairs_are_of_one_person, False)]
+    return checks
+
+
+def _checks(table: Table) -> dg.AssetChecksDefinition:
+    """All checks of a table as one step."""
+    checks = _checks_of(table)
+
+    @dg.multi_asset_check(
+        name=f"{table.name}_checks",
+        specs=[
+            dg.AssetCheckSpec(
+                check.__name__, asset=table.name, description=check.__doc__, blocking=blocking
+            )
+            for check, blocking in checks
+        ],
+    )
+    def run_checks(
+        context: dg.AssetCheckExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
+    ) -> Iterator[dg.AssetCheckResult]:
+        dates = dates_of_run(context.run.tags)
+        for check, _ in checks:
+            outcome = check(io_manager, table, dates)
+            yield dg.AssetCheckResult(
+                check_name=check.__name__,
+                asset_key=table.name,
+                passed=outcome.passed,
+                severity=outcome.severity,
+                metadata=outcome.counts,
+            )
+
+    return run_checks
+
+
+asset_checks = [_checks(table) for table in TABLES.values()]
