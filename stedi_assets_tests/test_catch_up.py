@@ -7,7 +7,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from stedi_assets_tests.odd_data import DATES, MAKERS, T0, compact, customer, odd_objects
+from stedi_assets_tests.odd_data import MAKERS, T0, compact, customer, odd_objects
+
+DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
 
 
 def files_by_date(lake, table: str) -> dict[date, set[str]]:
@@ -55,6 +57,7 @@ def three_days(lake) -> None:
     lake.catch_up()
 
 
+@pytest.mark.slow
 def test_odd_data_landed_at_once(lake):
     lake.put(odd_objects(5))
     lake.catch_up()
@@ -169,6 +172,7 @@ def settle_and_compare(lake, seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.slow
 def test_random_histories_end_in_the_reference_tables(new_lake, seed):
     settle_and_compare(new_lake(consent_scope=["customer", "reading"][seed % 2]), seed)
 

@@ -5,8 +5,7 @@ import pytest
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 
 
-@pytest.mark.parametrize("scope", ["customer", "reading"])
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(("scope", "seed"), [("customer", 0), ("reading", 1)])
 def test_a_range_run_over_odd_data_gives_the_reference_tables(new_lake, scope, seed):
     lake = new_lake(consent_scope=scope)
     lake.put(odd_objects(seed))
