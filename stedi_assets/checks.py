@@ -212,13 +212,15 @@ def serial_numbers_have_one_owner(
     io: DeltaIOManager, table: Table, _dates: Dates | None
 ) -> Outcome:
     """No two customers of the table name the same device."""
-    claims = io.read(table).groupBy("serialNumber").agg(F.count("*").alias("n"))
-    found = claims.where("n > 1").agg(
-        F.count("*").alias("devices"), F.coalesce(F.sum("n"), F.lit(0)).alias("customers")
-    )
-    row = found.collect()[0]
+    claims = io.read(table).groupBy("serialNumber").agg(F.count("email").alias("n"))
+    # How many devices have how many claims: a row for each number of claims, so a handful.
+    counts = claims.groupBy("n").agg(F.count("n").alias("devices")).collect()
+    twice = [row for row in counts if row.n > 1]
     return _result(
-        row.devices == 0, WARN, devices_claimed_twice=row.devices, customers=row.customers
+        not twice,
+        WARN,
+        devices_claimed_twice=sum(row.devices for row in twice),
+        customers=sum(row.n * row.devices for row in twice),
     )
 
 
