@@ -156,23 +156,83 @@ def _dagster(*partition: str) -> list[str]:
     return [sys.executable, "-m", "dagster", "asset", "materialize", *module, *partition]
 
 
-@main.command("catch-up")
-def catch_up() -> None:
-    """Do what the sensors would do, until nothing is left to do."""
+def _catch_up() -> int:
     import dagster as dg
 
-    from stedi_assets import catch_up as catching_up
+    from stedi_assets import catch_up
     from stedi_assets.definitions import defs, io_manager
 
     _lake()
-    with (
-        dg.DagsterInstance.ephemeral()
-        if not os.environ.get("DAGSTER_HOME")
-        else dg.DagsterInstance.get() as instance
-    ):
-        run = catching_up.run_here(defs, instance)
-        runs = catching_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+    kept = os.environ.get("DAGSTER_HOME")
+    with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
+        run = catch_up.run_here(defs, instance)
+        return catch_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+
+
+@main.command("catch-up")
+def catch_up() -> None:
+    """Do what the sensors would do, until nothing is left to do."""
+    runs = _catch_up()
     click.echo(f"Caught up, in {runs} runs." if runs else "Nothing to catch up on.")
+
+
+@main.command()
+@click.option("--now", is_flag=True, help="Keep nothing, whatever STEDI_RETENTION_DAYS says.")
+def erase(now: bool) -> None:
+    """Bring membership up to date, compact, and remove files that left the tables.
+
+    With --now nobody must be reading an older version of a table.
+    """
+    from datetime import timedelta
+
+    from stedi_assets.erasure import erase as erase_files
+
+    _catch_up()
+    lake = _lake()
+    retention = timedelta(0 if now else lake.settings.retention_days)
+    click.echo(f"Removed {erase_files(lake, retention)} files.")
+
+
+def _email() -> str:
+    """The email, from standard input or a prompt that does not show it; never an argument."""
+    if sys.stdin.isatty():
+        return str(click.prompt("Email", hide_input=True))
+    email = sys.stdin.readline().strip()
+    if not email:
+        raise StediError("Give the email on standard input.")
+    return email
+
+
+@main.command()
+def consent() -> None:
+    """What the lake holds about a person, and on what consent; the email from standard input."""
+    from stedi_assets.definitions import io_manager
+    from stedi_assets.person import holdings
+
+    email = _email()
+    _lake()
+    click.echo(json.dumps(holdings(io_manager, email), indent=2))
+
+
+@main.command()
+def forget() -> None:
+    """Take a person out of everything, landed objects too; the email from standard input.
+
+    An audit row stays: when, which command, how many rows; the person only as subject_id.
+    """
+    from datetime import timedelta
+
+    from stedi_assets.definitions import io_manager
+    from stedi_assets.erasure import erase as erase_files
+    from stedi_assets.person import forget as forget_person
+
+    email = _email()
+    lake = _lake()
+    _catch_up()
+    audit = forget_person(io_manager, email, "stedi forget")
+    _catch_up()
+    erase_files(lake, timedelta(0))
+    click.echo(json.dumps(audit, indent=2))
 
 
 @main.command()

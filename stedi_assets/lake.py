@@ -298,3 +298,9 @@ def _data_file(action: dict[str, Any], time_column: str | None) -> DataFile:
 def is_data(name: str) -> bool:
     """Whether an object's name below its ingest date's folder says that it holds data."""
     return name != "" and not name.endswith("/") and not re.search(r"(^|/)[_.]", name)
+
+
+def is_versioned_log_file(key: str, before_version: int) -> bool:
+    """Whether a key is a log entry, checkpoint or checksum of a version before another."""
+    match = re.match(r"\.?(\d{20})\.", key.rpartition("/")[2])
+    return match is not None and int(match[1]) < before_version

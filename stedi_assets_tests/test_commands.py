@@ -1,0 +1,109 @@
+"""The commands as a person types them, each a process of its own, on an embedded lake of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+STEDI = str(Path(sys.executable).with_name("stedi"))
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Runs a command with `.stedi` below the test's folder and an empty Dagster home."""
+
+    def run_here(*command: str, code: int = 0, **environ: str) -> str:
+        keep = {n: v for n, v in os.environ.items() if not n.startswith(("AWS_", "STEDI_"))}
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=keep | {"DAGSTER_HOME": ""} | environ,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return run_here
+
+
+def servers(folder: Path) -> list[psutil.Process]:
+    return [p for p in psutil.process_iter(["cmdline"]) if f"-dir={folder}" in str(p.info)]
+
+
+def test_land_materialize_tables_and_query_on_the_embedded_lake(run, tmp_path):
+    run(STEDI, "sample", "sample", "--customers", "50", "--days", "2")
+    steps = "stedi land sample && stedi land sample && stedi materialize && stedi catch-up"
+    said = run(STEDI, "local", "--", "sh", "-ec", f"{steps} && stedi tables --json > tables.json")
+    assert "(0 were there already" in said
+    assert "Landed 0 objects" in said
+    assert "Nothing to catch up on." in said
+    tables = json.loads((tmp_path / "tables.json").read_text())
+    assert [t["table"] for t in tables][::7] == ["customer_landing", "machine_learning_curated"]
+    assert all(t["rows"] > 0 for t in tables)
+    counted = "SELECT count(*) AS n FROM machine_learning_curated"
+    answer = run(STEDI, "local", "--", "stedi", "query", counted, "--format", "json")
+    assert json.loads(answer) == [{"n": tables[-1]["rows"]}]
+    assert servers(tmp_path / ".stedi/s3") == []
+
+
+def test_local_passes_on_exit_codes_and_hides_the_persons_aws_settings(run):
+    run(STEDI, "local", "--", "sh", "-c", "exit 7", code=7)
+    run(STEDI, "local", "--", "no-such-command", code=127)
+    script = "env | grep AWS_ ; true"
+    said = run(STEDI, "local", "--", "sh", "-c", script, AWS_PROFILE="work", AWS_ROLE_ARN="arn")
+    assert "work" not in said
+    assert "AWS_ROLE_ARN" not in said
+
+
+def test_ctrl_c_ends_the_command_and_then_the_server(run, tmp_path):
+    process = subprocess.Popen(
+        [STEDI, "local", "--", "sh", "-c", "touch started; sleep 60"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    end = time.monotonic() + 60
+    while not (tmp_path / "started").exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(30) == 130
+    assert servers(tmp_path / ".stedi/s3") == []
+
+
+def test_without_a_running_lake_dagster_says_what_to_run(run):
+    asset = [sys.executable, "-m", "dagster", "asset", "materialize"]
+    said = run(
+        *asset,
+        *("-m", "stedi_assets.definitions", "--select", "*", "--partition", "2022-06-18"),
+        code=1,
+    )
+    assert "The embedded lake is not running. Start" in said
+    assert run(STEDI, "tables", code=1).startswith("stedi: The embedded lake is not running.")
+
+
+def test_mistakes_are_one_line(run, tmp_path):
+    assert "is not an S3 location" in run(STEDI, "tables", code=1, STEDI_LAKE="data")
+    (tmp_path / "nothing").mkdir()
+    local = (STEDI, "local", "--", "stedi")
+    assert "holds none of the folders" in run(*local, "land", "nothing", code=1)
+    assert "Nothing has landed yet" in run(*local, "materialize", code=1)
+    assert "tables are read-only" in run(*local, "query", "DROP TABLE x", code=1)
+    script = "STEDI_LAKE=s3://nosuch AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL stedi tables"
+    assert "there is no such bucket" in run(STEDI, "local", "--", "sh", "-c", script, code=1)
+    keys = "AWS_SECRET_ACCESS_KEY=wrong stedi tables"
+    assert "the keys are refused" in run(STEDI, "local", "--", "sh", "-c", keys, code=1)
+
+
+def test_settings_that_do_not_fit_the_lakes_are_refused(run):
+    script = "stedi tables > /dev/null; STEDI_CONSENT_SCOPE=reading stedi tables"
+    said = run(STEDI, "local", "--", "sh", "-c", script, code=1)
+    assert "was built with customer for STEDI_CONSENT_SCOPE" in said
+    assert "stedi rebuild" in said

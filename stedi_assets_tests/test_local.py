@@ -1,0 +1,281 @@
+"""The embedded S3 server: started, shared, found again and stopped, in real processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stedi_assets import local
+
+RUN = """
+import sys
+from pathlib import Path
+from stedi_assets.local import run_local
+sys.exit(run_local(sys.argv[2:], Path(sys.argv[1]), "a salt"))
+"""
+WAIT = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A server's folder; whatever a failed test leaves running there is ended."""
+    yield tmp_path / "s3"
+    for pid in servers(tmp_path / "s3"):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts `run_local` of a command in a process (and group) of its own."""
+    started = []
+
+    def run(*command: str, **environ: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", RUN, str(folder), *command],
+            env=os.environ | environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def servers(folder: Path) -> list[int]:
+    """The live server processes of a folder."""
+    ps = subprocess.run(
+        ["ps", "-ww", "-eo", "pid=,args="], capture_output=True, text=True, check=True
+    )
+    lines = (line.split(maxsplit=1) for line in ps.stdout.splitlines())
+    return [int(pid) for pid, arguments in lines if f" -dir={folder} " in f"{arguments} "]
+
+
+def until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def holding(start: Callable[..., subprocess.Popen[str]], mark: Path) -> subprocess.Popen[str]:
+    """A `run_local` whose command runs until it is ended."""
+    process = start(sys.executable, "-c", WAIT, str(mark))
+    until(mark.exists)
+    return process
+
+
+def test_data_survives_a_restart_on_other_ports(folder: Path) -> None:
+    endpoints = []
+    for turn in range(3):
+        with local.local_s3(folder) as server:
+            endpoints.append(server.endpoint)
+            s3 = local.client(server)
+            s3.put_object(Bucket="stedi", Key=f"a/{turn}", Body=b"x" * 100_000 + b"%d" % turn)
+            for before in range(turn + 1):
+                body = s3.get_object(Bucket="stedi", Key=f"a/{before}")["Body"].read()
+                assert body.endswith(b"x%d" % before)
+        assert servers(folder) == []
+        assert not (folder / "server.json").exists()
+    assert len(set(endpoints)) > 1
+
+
+def test_stopped_when_the_body_raises(folder: Path) -> None:
+    with pytest.raises(KeyError), local.local_s3(folder):
+        raise KeyError
+    assert servers(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (("sh", "-c", "exit 0"), 0),
+        (("sh", "-c", "exit 7"), 7),
+        (("sh", "-c", "kill -9 $$"), 137),
+    ],
+)
+def test_exit_code_is_the_commands(
+    start: Callable[..., subprocess.Popen[str]], folder: Path, command: tuple[str, ...], code: int
+) -> None:
+    assert start(*command).wait(60) == code
+    assert servers(folder) == []
+
+
+def test_a_command_that_does_not_exist(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = start("no-such-command")
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (127, "")
+    assert err.splitlines() == ["stedi: no-such-command: no such command"]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_command_and_server(
+    start: Callable[..., subprocess.Popen[str]], folder: Path, number: int
+) -> None:
+    process = holding(start, folder.with_name("mark"))
+    process.send_signal(number)
+    # Python ends on SIGINT by dying of it, so 130 comes from a signal as well.
+    assert process.wait(30) == 128 + number
+    assert servers(folder) == []
+
+
+def test_a_signal_before_there_is_a_command_stops_the_server(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = start("sleep", "60")
+    until((folder / "server.json").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert servers(folder) == []
+
+
+def test_the_last_one_out_stops_the_server(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    first = holding(start, folder.with_name("first"))
+    running = servers(folder)
+    second = holding(start, folder.with_name("second"))
+    assert servers(folder) == running
+    assert len(running) == 1
+    first.terminate()
+    first.wait(30)
+    assert servers(folder) == running
+    began = time.monotonic()
+    second.terminate()
+    second.wait(30)
+    assert servers(folder) == []
+    assert time.monotonic() - began < 8  # a zombie of the first's is not waited for
+
+
+def test_two_that_start_at_once_share_one_server(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    marks = [folder.with_name(f"mark{number}") for number in range(3)]
+    processes = [start(sys.executable, "-c", WAIT, str(mark)) for mark in marks]
+    until(lambda: all(mark.exists() for mark in marks))
+    assert len(servers(folder)) == 1
+    for process in processes:
+        process.terminate()
+        process.wait(30)
+    assert servers(folder) == []
+
+
+def test_two_folders_have_servers_of_their_own(folder: Path) -> None:
+    # The other's name begins with this one's: they must not be taken for each other.
+    other = folder.with_name("s3-other")
+    with local.local_s3(folder) as one, local.local_s3(other) as two:
+        assert one.endpoint != two.endpoint
+        local.client(one).put_object(Bucket="stedi", Key="mine", Body=b"1")
+        assert "mine" not in str(local.client(two).list_objects_v2(Bucket="stedi"))
+        assert not local._is_ours(two.pid, folder)
+    assert servers(other) == []
+
+
+def test_an_orphan_is_used_again_and_then_stopped(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = holding(start, folder.with_name("mark"))
+    (orphan,) = servers(folder)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait(30)
+    assert servers(folder) == [orphan]
+    with local.local_s3(folder) as server:
+        assert server.pid == orphan
+    assert servers(folder) == []
+
+
+def test_a_state_file_of_a_dead_server_or_a_stranger_is_not_believed(folder: Path) -> None:
+    folder.mkdir()
+    state = {"endpoint": "http://127.0.0.1:9", "metrics": "", "pid": os.getpid()}
+    for text in (json.dumps(state), "{", "[]", json.dumps(state | {"pid": 2**22 + 1})):
+        (folder / "server.json").write_text(text)
+        with local.local_s3(folder) as server:
+            assert server.pid != os.getpid()
+            assert server.endpoint != state["endpoint"]
+
+
+def test_every_port_is_on_loopback(folder: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    with local.local_s3(folder) as server:
+        sockets = psutil.Process(server.pid).net_connections(kind="inet")
+    listening = [one.laddr for one in sockets if one.status == psutil.CONN_LISTEN]
+    assert listening
+    assert {address.ip for address in listening} == {"127.0.0.1"}
+
+
+def test_foreign_settings_neither_leak_nor_disturb(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start(
+        sys.executable,
+        "-c",
+        "import json, os; print(json.dumps(dict(os.environ)))",
+        AWS_PROFILE="no-such-profile",
+        AWS_CONFIG_FILE="/no/such/file",
+        AWS_ROLE_ARN="arn:aws:iam::1:role/x",
+        AWS_SESSION_TOKEN="theirs",
+        AWS_SECRET_ACCESS_KEY="theirs",
+        AWS_ENDPOINT_URL_S3="http://theirs",
+        STEDI_LAKE="s3://theirs/prefix",
+        HTTP_PROXY="http://127.0.0.1:9",
+        http_proxy="http://127.0.0.1:9",
+    )
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    environ = json.loads(out)
+    aws = {name: value for name, value in environ.items() if name.startswith("AWS_")}
+    assert aws.pop("AWS_ENDPOINT_URL").startswith("http://127.0.0.1:")
+    assert aws == {
+        "AWS_ACCESS_KEY_ID": "stedi",
+        "AWS_SECRET_ACCESS_KEY": "stedi-local-only",
+        "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    assert environ["STEDI_LAKE"] == "s3://stedi"
+    assert environ["STEDI_SUBJECT_SALT"] == "a salt"
+    assert environ["STEDI_EMBEDDED"] == "1"
+
+
+def test_a_prefix_of_the_same_bucket_stays() -> None:
+    server = local.LocalS3("http://127.0.0.1:1", "", 1)
+    for lake, expected in {
+        "s3://stedi/mine": "s3://stedi/mine",
+        "s3://stedi-other/mine": "s3://stedi",
+        "": "s3://stedi",
+    }.items():
+        environ = local.local_environment(server, {"STEDI_LAKE": lake, "HOME": "/h"}, "salt")
+        assert (environ["STEDI_LAKE"], environ["HOME"]) == (expected, "/h")
+
+
+def test_no_build_for_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr(local.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(local.shutil, "which", lambda *_: None)
+    with pytest.raises(local.LocalS3Error, match="set STEDI_LAKE") as error, local.local_s3(folder):
+        pass
+    assert "\n" not in str(error.value)
+
+
+def test_a_server_that_ends_at_once_names_the_log(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    monkeypatch.setattr(local, "_binary", lambda: "/bin/false")
+    with pytest.raises(local.LocalS3Error, match=r"server\.log"), local.local_s3(folder):
+        pass
+    assert not (folder / "server.json").exists()
