@@ -34,7 +34,8 @@ ATTEMPTS = 10
 _SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
 _CONFLICT = re.compile(
-    r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition", re.IGNORECASE
+    r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
+    re.IGNORECASE,
 )
 
 

@@ -114,22 +114,21 @@ def _is_ours(pid: int, folder: Path) -> bool:
 
     A dead one that nobody has reaped yet has no arguments any more, so it is not.
     """
-    return f"-dir={folder}" in _arguments(pid)
+    # With the flag that follows: ps joins by spaces, and another folder's name may begin alike.
+    return f" -dir={folder} -bucket={EMBEDDED_BUCKET} " in _command_line(pid)
 
 
-def _arguments(pid: int) -> list[str]:
-    """The arguments of a process; none where it is gone. Slim containers have no `ps`."""
-    if Path("/proc/self/cmdline").exists():
+def _command_line(pid: int) -> str:
+    """A process's arguments, joined by spaces; '' where it is gone."""
+    if Path("/proc/self/cmdline").exists():  # slim containers have no `ps`
         try:
-            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")
+            return os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).replace("\0", " ")
         except OSError:
-            return []
+            return ""
     ps = subprocess.run(
         ["ps", "-ww", "-o", "args=", "-p", str(pid)], capture_output=True, text=True, check=False
     )
-    # ps joins by spaces, which a folder may hold too: every argument of ours starts with ` -`.
-    first, *flags = ps.stdout.rstrip("\n").split(" -")
-    return [first, *(f"-{flag}" for flag in flags)]
+    return ps.stdout
 
 
 def _binary() -> str:

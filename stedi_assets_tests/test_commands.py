@@ -1,4 +1,4 @@
-"""The commands as a person types them, each a process of its own, on an embedded lake of its own."""
+"""The commands as a person types them, each a process, on an embedded lake of its own."""
 
 import json
 import os

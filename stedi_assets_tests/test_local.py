@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -134,6 +135,32 @@ def test_a_signal_ends_command_and_server(
     assert servers(folder) == []
 
 
+COUNT = """
+import pathlib, signal, sys, time
+came = []
+signal.signal(signal.SIGINT, lambda *_: came.append(1))
+pathlib.Path(sys.argv[1]).touch()
+while not came:
+    time.sleep(0.05)
+time.sleep(1)
+sys.exit(40 + len(came))
+"""
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_command_once(folder: Path) -> None:
+    mark = folder.with_name("mark")
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, "-c", COUNT, str(mark)]
+        os.execv(sys.executable, [sys.executable, "-c", RUN, str(folder), *command])
+    until(mark.exists)
+    os.write(terminal, b"\x03")
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 41
+    assert servers(folder) == []
+
+
 def test_a_signal_before_there_is_a_command_stops_the_server(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:
@@ -177,12 +204,13 @@ def test_two_that_start_at_once_share_one_server(
 
 def test_two_folders_have_servers_of_their_own(folder: Path) -> None:
     # The other's name begins with this one's: they must not be taken for each other.
-    other = folder.with_name("s3-other")
+    other = folder.with_name("s3 -other")
     with local.local_s3(folder) as one, local.local_s3(other) as two:
         assert one.endpoint != two.endpoint
         local.client(one).put_object(Bucket="stedi", Key="mine", Body=b"1")
         assert "mine" not in str(local.client(two).list_objects_v2(Bucket="stedi"))
         assert not local._is_ours(two.pid, folder)
+        assert local._is_ours(two.pid, other)
     assert servers(other) == []
 
 
