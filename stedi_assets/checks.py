@@ -300,3 +300,18 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
 
 
 asset_checks = [_checks(table) for table in TABLES.values()]
+
+
+def failing_checks(io: DeltaIOManager) -> tuple[list[str], list[str]]:
+    """The checks of whole tables that fail, as `table.check`: the errors, then the warnings."""
+    failing = [
+        (f"{table.name}.{check.__name__}", outcome.severity)
+        for table in TABLES.values()
+        if io.lake.log(table) is not None
+        for check, _ in _checks_of(table)
+        if not (outcome := check(io, table, None)).passed
+    ]
+    return (
+        [name for name, severity in failing if severity is ERROR],
+        [name for name, severity in failing if severity is WARN],
+    )

@@ -6,6 +6,7 @@ from stedi_assets.assets import curated, landing, trusted
 from stedi_assets.checks import asset_checks
 from stedi_assets.engine import SparkSessions
 from stedi_assets.io_manager import DeltaIOManager, LandedObjects
+from stedi_assets.schedules import daily_sweep, maintenance, schedules
 from stedi_assets.sensors import lakehouse, landing_sensor, settle_membership
 
 spark = SparkSessions()
@@ -14,8 +15,9 @@ io_manager = DeltaIOManager(spark=spark)
 defs = dg.Definitions(
     assets=[*landing.landed_objects, *dg.load_assets_from_modules([landing, trusted, curated])],
     asset_checks=asset_checks,
-    jobs=[lakehouse, settle_membership],
+    jobs=[lakehouse, settle_membership, daily_sweep, maintenance],
     sensors=[landing_sensor],
+    schedules=schedules,
     resources={
         "spark": spark,
         "io_manager": io_manager,

@@ -1,0 +1,55 @@
+"""Once a day: a sweep that catches whatever the sensor missed, and the erasing of old files."""
+
+from datetime import timedelta
+
+import dagster as dg
+
+from stedi_assets.catch_up import catch_up, run_here
+from stedi_assets.checks import failing_checks
+from stedi_assets.erasure import erase
+from stedi_assets.io_manager import DeltaIOManager
+from stedi_assets.settings import StediError
+
+
+@dg.op(description="Catches up, then checks every table as a whole.")
+def catch_up_and_check(
+    context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
+) -> None:
+    from stedi_assets.definitions import defs
+
+    runs = catch_up(io_manager, run_here(defs, context.instance), context.log.info)
+    context.log.info(f"Caught up, in {runs} runs.")
+    errors, warnings = failing_checks(io_manager)
+    for name in warnings:
+        context.log.warning(f"Check does not pass: {name}")
+    if errors:
+        raise StediError(f"Checks of whole tables failed: {', '.join(errors)}.")
+
+
+@dg.op(description="Compacts, and removes files that left the tables before the retention.")
+def erase_old_files(
+    context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
+) -> None:
+    lake = io_manager.lake
+    gone = erase(lake, timedelta(lake.settings.retention_days))
+    context.log.info(f"Removed {gone} files.")
+
+
+@dg.job(description="What the sensor would do, over everything that ever landed, and all checks.")
+def daily_sweep() -> None:
+    catch_up_and_check()
+
+
+@dg.job(description="Vacuums and compacts every table; see STEDI_RETENTION_DAYS.")
+def maintenance() -> None:
+    erase_old_files()
+
+
+schedules = [
+    dg.ScheduleDefinition(
+        job=daily_sweep, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    ),
+    dg.ScheduleDefinition(
+        job=maintenance, cron_schedule="0 4 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+    ),
+]
