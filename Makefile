@@ -31,10 +31,10 @@ materialize: .venv/.made $(if $(FROM),,.stedi/sample)
 	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
 
 test: .venv/.made
-	@$(BIN)/python -m pytest -m 'not slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -m slow
+	@$(BIN)/python -m pytest -n 2 -m slow
 
 # Apache Spark itself: a standalone cluster and a Spark Connect server; needs Java 17.
 test-spark: .venv/.made

@@ -1,6 +1,7 @@
 """The Spark session: which engine STEDI_SPARK names, and how it reaches the lake."""
 
 import os
+import shutil
 import threading
 from typing import Any
 
@@ -42,14 +43,66 @@ def _sail_environment(settings: Settings) -> dict[str, str]:
     return {name: value for name, value in names.items() if value}
 
 
+# The jars that Apache Spark 4.1.4 needs; hadoop-aws is of the version of pyspark's hadoop jars.
+PACKAGES = ("io.delta:delta-spark_4.1_2.13:4.4.0", "org.apache.hadoop:hadoop-aws:3.4.2")
+
+
+def delta_options() -> dict[str, str]:
+    """Delta on Apache Spark."""
+    return {
+        "spark.jars.packages": ",".join(PACKAGES),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+    }
+
+
+def s3_options(settings: Settings) -> dict[str, str]:
+    """S3A for `s3://` URIs: the lake's endpoint and keys; without keys the SDK's own chain."""
+    prefix = "spark.hadoop.fs.s3a"
+    options = {
+        "spark.hadoop.fs.s3.impl": "org.apache.hadoop.fs.s3a.S3AFileSystem",
+        f"{prefix}.endpoint.region": settings.region,
+        f"{prefix}.path.style.access": "true",
+    }
+    if settings.endpoint:
+        options[f"{prefix}.endpoint"] = settings.endpoint
+        options[f"{prefix}.connection.ssl.enabled"] = str(
+            not settings.endpoint.startswith("http://")
+        ).lower()
+    keys = open_lake(settings).credentials
+    if keys:
+        options |= {
+            f"{prefix}.access.key": keys.access_key,
+            f"{prefix}.secret.key": keys.secret_key,
+        }
+        if keys.token:
+            options |= {
+                f"{prefix}.session.token": keys.token,
+                f"{prefix}.aws.credentials.provider": (
+                    "org.apache.hadoop.fs.s3a.TemporaryAWSCredentialsProvider"
+                ),
+            }
+    return options
+
+
 def spark_config(settings: Settings) -> dict[str, str]:
     """The options of a session on the engine that STEDI_SPARK names."""
     common = {"spark.sql.session.timeZone": "UTC"}
     if settings.spark == "embedded":
         return {**common, "spark.remote": _embedded_server(settings)}
     if settings.spark.startswith("sc://"):
+        # Delta and S3A are options of the Connect server's own start (docs/deploying.md).
         return {**common, "spark.remote": settings.spark}
-    return {**common, "spark.master": settings.spark}
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise StediError(f"STEDI_SPARK={settings.spark} needs Java 17, and there is no java here.")
+    return {
+        **common,
+        "spark.master": settings.spark,
+        "spark.ui.enabled": "false",
+        "spark.sql.shuffle.partitions": "8",
+        **delta_options(),
+        **s3_options(settings),
+    }
 
 
 class SparkSessions(LazyPySparkResource):
@@ -62,6 +115,6 @@ class SparkSessions(LazyPySparkResource):
             self.spark_config.update(spark_config(load_settings()))
             try:
                 super()._init_session()
-            except Exception as error:
+            except Exception as error:  # the engines' own error classes have nothing in common
                 engine = load_settings().spark
                 raise StediError(f"Spark ({engine}) does not start: {error}") from error

@@ -85,6 +85,7 @@ def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake)
     }
 
 
+@pytest.mark.slow
 def test_withdrawn_and_granted_again_brings_the_rows_back(lake):
     three_days(lake)
     rows = lake.table("machine_learning_curated")
@@ -112,6 +113,7 @@ def test_a_reading_that_lands_late_in_an_old_date_moves_its_repeat(lake):
     assert lake.differences() == {}
 
 
+@pytest.mark.slow
 def test_a_deleted_object_gives_its_repeat_back_to_the_later_date(lake):
     three_days(lake)
     lake.put(landed("accelerometer", DATES[0], "late", phone(1, 1000)))
@@ -128,6 +130,7 @@ def test_an_object_rewritten_under_its_name_is_read_again(lake):
     assert lake.differences() == {}
 
 
+@pytest.mark.slow
 def test_a_moved_consent_date_moves_readings_with_scope_reading(new_lake):
     lake = new_lake(consent_scope="reading")
     three_days(lake)
@@ -137,6 +140,7 @@ def test_a_moved_consent_date_moves_readings_with_scope_reading(new_lake):
     assert any(row[0] == "p1@example.com" for row in lake.table("accelerometer_trusted"))
 
 
+@pytest.mark.slow
 def test_a_lost_ledger_is_made_again(lake):
     three_days(lake)
     lake.lake.delete([found["Key"] for found in lake.lake.objects("_stedi/ledger/")])
@@ -180,7 +184,7 @@ def test_random_histories_end_in_the_reference_tables(new_lake, seed):
 @pytest.mark.slow
 @given(seed=st.integers(0, 10**9), scope=st.sampled_from(["customer", "reading"]))
 @settings(
-    max_examples=25,
+    max_examples=8,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

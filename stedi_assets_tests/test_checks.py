@@ -43,9 +43,7 @@ def test_no_check_of_an_error_fails_on_a_settled_lake(manager):
     assert {name.rpartition(".")[2] for name in warnings} == {"newest_ingest_date_is_recent"}
 
 
-@pytest.mark.parametrize(
-    "name", ["accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated"]
-)
+@pytest.mark.parametrize("name", ["accelerometer_trusted", "machine_learning_curated"])
 def test_rows_of_someone_who_never_agreed_are_found(manager, name):
     table = TABLES[name]
     manager.write(table, stranger(manager, name), DAY)
@@ -54,6 +52,7 @@ def test_rows_of_someone_who_never_agreed_are_found(manager, name):
     assert outcome.counts == {"rows_of_others": 1}
 
 
+@pytest.mark.slow
 def test_repeated_keys_and_missing_values_are_found(manager):
     table = TABLES["accelerometer_trusted"]
     rows = manager.read(table, DAY.predicate)
@@ -62,6 +61,7 @@ def test_repeated_keys_and_missing_values_are_found(manager):
     assert checks.rows_meet_the_contract(manager, table, Dates(DATES[1], DATES[1])).passed
 
 
+@pytest.mark.slow
 def test_a_backlog_and_an_object_that_is_not_in_the_ledger_are_found(settled, manager):
     table = TABLES["accelerometer_trusted"]
     manager.write(table, manager.read(table).where("false"), DAY)

@@ -20,6 +20,7 @@ def test_plain_data_on_one_date_takes_the_fast_way_and_gives_the_reference_table
     assert lake.differences() == {}
 
 
+@pytest.mark.slow
 def test_a_repeated_run_gives_the_same_tables(lake):
     lake.put(odd_objects(3))
     lake.materialize(DATES[0], DATES[-1])
