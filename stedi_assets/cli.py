@@ -146,14 +146,18 @@ def materialize() -> None:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
     for first, last in stretches(ready):
         click.echo(f"Materializing {first} to {last} …")
-        code = subprocess.run(_dagster("--partition-range", f"{first}...{last}")).returncode
+        command = _dagster("--partition-range", f"{first}...{last}")
+        # Dagster's warnings about its own interfaces tell a user nothing.
+        code = subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode
         if code:
             raise StediError(f"The run over {first} to {last} failed; its log is above.")
 
 
 def _dagster(*partition: str) -> list[str]:
     module = ["-m", "stedi_assets.definitions", "--select", "*"]
-    return [sys.executable, "-m", "dagster", "asset", "materialize", *module, *partition]
+    console = json.dumps({"loggers": {"console": {"config": {"log_level": "WARNING"}}}})
+    dagster = [sys.executable, "-m", "dagster", "asset", "materialize"]
+    return [*dagster, *module, *partition, "--config-json", console]
 
 
 def _catch_up() -> int:

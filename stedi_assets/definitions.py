@@ -23,8 +23,6 @@ defs = dg.Definitions(
         "io_manager": io_manager,
         "landed_objects": LandedObjects(io_manager=io_manager),
     },
-    # INFO on the console: Dagster's own events are a dozen lines a table.
-    loggers={"console": dg.colored_console_logger.configured({"log_level": "INFO"})},
     # One process a run: in eight processes the imports and sessions cost ten times the work.
     executor=dg.in_process_executor,
 )

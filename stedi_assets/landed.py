@@ -10,6 +10,7 @@ import gzip
 import io
 import json
 import re
+import warnings
 import zlib
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -201,7 +202,9 @@ def _engine_lines(
     from pyspark import cloudpickle
 
     cloudpickle.register_pickle_by_value(records)
-    normalize = F.udf(_normalizer(entity), "string")
+    with warnings.catch_warnings():  # what kind of UDF it is follows from `useArrow`, it says
+        warnings.simplefilter("ignore", UserWarning)
+        normalize = F.udf(_normalizer(entity), "string")
     line = F.col("value")
     return (
         spark.read.text(_uris(lake, objects))
