@@ -51,7 +51,8 @@ bench: .venv/.made
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made
-	@$(LOCAL) $(BIN)/dagster dev
+	@mkdir -p .stedi/dagster && cp dagster.yaml.example .stedi/dagster/dagster.yaml
+	@DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)/.stedi/dagster}" $(LOCAL) $(BIN)/dagster dev
 
 # Makes requirements.lock anew from pyproject.toml; needs uv.
 lock:

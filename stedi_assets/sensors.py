@@ -20,7 +20,7 @@ from stedi_assets.membership import Membership
 from stedi_assets.schemas import ENTITIES, TABLES
 from stedi_assets.settings import StediError
 
-SECONDS = 15
+SECONDS = 10
 NEWEST = 20  # ingest dates looked at in every tick; the others come round within ROUNDS ticks
 ROUNDS = 10
 WORK_TAG = "stedi/work"
