@@ -32,7 +32,7 @@ class CommandFailed(RuntimeError):
 
 
 def is_s3_server(name: str) -> bool:
-    """Whether a process of this name is the embedded S3 server, which no command's memory counts."""
+    """Whether a process of this name is the embedded S3 server, left out of every command."""
     return name == "weed"
 
 
@@ -106,7 +106,7 @@ def _with_children(pid: int) -> list[psutil.Process]:
 
 
 def _pss(pid: int, otherwise: int) -> int:
-    """A process's proportional set size in bytes, from /proc; another number where it is not told."""
+    """A process's proportional set size in bytes; another number where /proc tells none."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

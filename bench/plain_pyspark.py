@@ -4,9 +4,9 @@
 
 What a good data engineer would write: one ingest date, consent scope `customer`, one JSON object a
 line. A line that does not fit its schema, or lacks a required value, stands in its landing table as
-`_corrupt_record`. Simpler than the contract in what no plain script would do: where a required value
-is missing, `_corrupt_record` is the record written anew, and several objects on one line are read
-as the first of them. Needs Java 17. Prints the counts as JSON.
+`_corrupt_record`. Simpler than the contract in what no plain script would do: where a required
+value is missing, `_corrupt_record` is the record written anew, and several objects on one line are
+read as the first of them. Needs Java 17. Prints the counts as JSON.
 """
 
 import argparse
@@ -184,7 +184,9 @@ def make_tables(spark: SparkSession, source: Path, out: Path, salt: str) -> dict
         landed[entity] = saved.where("_corrupt_record IS NULL").drop("_corrupt_record")
     current = current_records(landed["customer"]).cache()
     customers = save("customer_trusted", current.where("shareWithResearchAsOfDate > 0"))
-    readings = save("accelerometer_trusted", accelerometer_trusted(landed["accelerometer"], customers))
+    readings = save(
+        "accelerometer_trusted", accelerometer_trusted(landed["accelerometer"], customers)
+    )
     users = readings.select(F.col("user").alias("email"))
     curated = save("customers_curated", customers.join(users, "email", "left_semi"))
     steps = save(
