@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from stedi_assets import ledger, stale
 from stedi_assets.lake import DataFile, Lake
 from stedi_assets.landed import LandedObject
+from stedi_assets.ledger import Built
 from stedi_assets.schemas import Table
 
 Listings = dict[date, list[LandedObject]]
@@ -75,10 +76,11 @@ class LandingWrite:
 
     def _changed(self) -> bool:
         """Whether any day's objects differ from those that it was built from."""
-        entries = ledger.entries(self.lake, [(self.entity, day) for day in self.days])
+        one_day = self.days[0] if len(self.days) == 1 else None
+        entries = ledger.built(self.lake, self.entity, one_day)
         return any(
-            (self.entity, day) not in entries
-            or set(entries[self.entity, day].objects) != set(objects)
+            Built.of(objects, ()).objects
+            not in {built.objects for built in entries.get((self.entity, day), ())}
             for day, objects in self.listings.items()
         )
 

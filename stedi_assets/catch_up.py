@@ -52,7 +52,7 @@ def catch_up(io: DeltaIOManager, run: Callable[[Work], None], say: Callable[[str
     """Run until the tables equal what has landed; how many runs it took."""
     runs = 0
     for _ in range(MOST_ROUNDS):
-        listing = observation.list_everything(io.lake)
+        listing = observation.look(io.lake)
         changed = observation.changed(io.lake, listing)
         work = what_must_run({day for _, day in changed}, stale.marks(io.lake))
         for one in work:

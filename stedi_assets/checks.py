@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pyspark.sql import functions as F
 
-from stedi_assets import ledger
+from stedi_assets import ledger, observation
 from stedi_assets.catch_up import RANGE_TAGS
 from stedi_assets.io_manager import Dates, DeltaIOManager
-from stedi_assets.lake import TableLog
-from stedi_assets.landed import landed_objects
 from stedi_assets.rules import (
     current_records,
     devices_with_one_owner,
@@ -128,30 +126,24 @@ def _members(io: DeltaIOManager, table: Table) -> tuple["DataFrame", str, str]:
 def every_object_is_accounted_for(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
     """Every listed object is in the ledger with its etag, and its records add up to the rows."""
     entity = table.name.removesuffix("_landing")
+    span = (dates.start, dates.end) if dates else (None, None)
+    listing = observation.look(io.lake, [span], [entity])
     log = io.lake.log(table)
-    days = _days(io, entity, dates)
-    entries = ledger.entries(io.lake, [(entity, day) for day in days])
+    files = log.of(*span) if log else []
+    paths: dict[date | None, list[str]] = {}
+    for file in files:
+        paths.setdefault(file.ingest_date, []).append(file.path)
     missing = records = 0
-    for day in days:
-        entry = entries.get((entity, day))
-        known = set(entry.objects) if entry else set()
-        missing += len(set(landed_objects(io.lake, entity, day)) - known)
+    for partition, objects in listing.objects.items():
+        made = ledger.fingerprint(paths.get(partition[1], []))
+        named = [built for built in listing.ledger.get(partition, ()) if built.files == made]
+        entry = ledger.entry(io.lake, partition, named[0]) if named else None
+        missing += len(set(objects) - set(entry.objects if entry else ()))
         records += entry.records if entry else 0
-    rows = sum(_count(log, day) for day in days) if log else 0
+    rows = sum(f.rows for f in files)
     return _result(
         missing == 0 and rows == records, WARN, objects_missing=missing, rows=rows, records=records
     )
-
-
-def _days(io: DeltaIOManager, entity: str, dates: Dates | None) -> list[date]:
-    if dates is None:
-        return ledger.days(io.lake, entity)
-    span = range(dates.start.toordinal(), dates.end.toordinal() + 1)
-    return [date.fromordinal(day) for day in span]
-
-
-def _count(log: TableLog, day: date) -> int:
-    return sum(f.rows for f in log.of(day, day))
 
 
 def few_records_are_malformed(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
@@ -177,8 +169,9 @@ def newest_ingest_date_is_recent(io: DeltaIOManager, table: Table, _dates: Dates
 
 def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
     """No eligible landed reading of the dates is missing from the trusted table."""
+    upstream = table.name.replace("_trusted", "_landing")
+    landed = _rows(io, TABLES[upstream], dates)
     if table.name == "accelerometer_trusted":
-        landed = _rows(io, TABLES["accelerometer_landing"], dates)
         customers = io.read(TABLES["customer_trusted"]).select(
             F.col("email").alias("user"), F.col("shareWithResearchAsOfDate").alias("since")
         )
@@ -190,7 +183,6 @@ def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome
         if io.lake.settings.consent_scope == "reading":
             eligible = eligible.where("timestamp >= since")
     else:
-        landed = _rows(io, TABLES["step_trainer_landing"], dates)
         current = current_records(io.read(TABLES["customer_landing"]))
         owned = devices_with_one_owner(current).join(
             io.read(TABLES["customers_curated"]).select("email"), "email", "left_semi"
@@ -200,10 +192,13 @@ def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome
             .withColumn("serialNumber", normalized_serial_number())
             .join(owned.select("serialNumber"), "serialNumber", "left_semi")
         )
-    # A repeat stands in an earlier date: all of the trusted table up to the dates counts.
-    until = f"ingest_date <= DATE'{dates.end}'" if dates else None
-    trusted = io.read(table, until).select(*table.keys)
-    missing = eligible.select(*table.keys).distinct().join(trusted, list(table.keys), "left_anti")
+    # A repeat stands in an earlier date: rows of the same times there count too.
+    trusted = io.read_up_to(table, dates, [upstream]) if dates else io.read(table)
+    missing = (
+        eligible.select(*table.keys)
+        .distinct()
+        .join(trusted.select(*table.keys), list(table.keys), "left_anti")
+    )
     count = missing.count()
     return _result(count == 0, WARN, readings_missing=count)
 

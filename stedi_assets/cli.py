@@ -255,7 +255,8 @@ def rebuild(yes: bool) -> None:
         click.confirm(f"Delete every table of {lake.settings.lake}?", abort=True)
     for table in TABLES.values():
         lake.delete([found["Key"] for found in lake.objects(f"{table.path}/")])
-    lake.delete([found["Key"] for found in lake.objects("_stedi/")])
+    kept = "_stedi/audit/"  # who was forgotten, when and by which command
+    lake.delete([one["Key"] for one in lake.objects("_stedi/") if not one["Key"].startswith(kept)])
     click.echo("The tables are gone; `stedi materialize` builds them as this process is set.")
 
 

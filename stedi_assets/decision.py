@@ -8,11 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 
 from stedi_assets.landed import LandedObject
-from stedi_assets.ledger import Entry
+from stedi_assets.ledger import Built, Partition
 from stedi_assets.stale import Mark
 from stedi_assets.stretches import stretches
-
-Partition = tuple[str, date]  # entity and ingest date
 
 # In this order stale tables are built again: what is later reads what is earlier.
 LEVELS = (
@@ -44,28 +42,20 @@ class Work:
 
 def changed_partitions(
     listed: Mapping[Partition, tuple[LandedObject, ...]],
-    ledger: Mapping[Partition, Entry],
+    ledger: Mapping[Partition, Collection[Built]],
     files: Mapping[Partition, frozenset[str]],
 ) -> set[Partition]:
     """The landing partitions that are not what their objects say.
 
     listed: the objects there, for every partition looked at (none: they were deleted);
-    ledger: what each was built from; files: the landing tables' files of each partition now.
+    ledger: what each was built from and became; files: the landing tables' files of each now.
     """
-    none: frozenset[str] = frozenset()
     return {
         partition
         for partition, objects in listed.items()
-        if not _is_built_from(ledger.get(partition), objects, files.get(partition, none))
+        if (objects or partition in files)
+        and Built.of(objects, files.get(partition, ())) not in ledger.get(partition, ())
     }
-
-
-def _is_built_from(
-    entry: Entry | None, objects: tuple[LandedObject, ...], files: frozenset[str]
-) -> bool:
-    if entry is None:
-        return not objects and not files
-    return set(entry.objects) == set(objects) and entry.files == files
 
 
 def what_must_run(changed: Collection[date], marks: Collection[Mark]) -> list[Work]:

@@ -5,7 +5,8 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +16,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     ProfileNotFound,
 )
+from botocore.utils import parse_timestamp
 from dagster_aws.s3 import S3Resource
 
 from stedi_assets.schemas import TABLES, Table
@@ -186,31 +188,31 @@ class Lake:
             Body=json.dumps(value, separators=(",", ":")).encode(),
         )
 
-    def objects(self, path: str) -> Iterator[dict[str, Any]]:
-        """The objects below a path under the lake, as S3 lists them, keys relative to the lake."""
+    def objects(
+        self, path: str, *, after: str | None = None, until: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """The objects below a path under the lake, as S3 lists them, keys relative to the lake.
+
+        In the order of their keys, those greater than `after` and not greater than `until`.
+        """
         start = len(self.settings.key(""))
         start += 1 if self.settings.prefix and not self.settings.key("").endswith("/") else 0
         pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.settings.bucket, Prefix=self.settings.key(path)
+            Bucket=self.settings.bucket,
+            Prefix=self.settings.key(path),
+            **({"StartAfter": self.settings.key(after)} if after else {}),
         )
         for page in pages:
             for found in page.get("Contents", ()):
-                yield {**found, "Key": found["Key"][start:]}
+                key = found["Key"][start:]
+                if until is not None and key > until:
+                    return
+                yield {**found, "Key": key}
 
-    def children(self, path: str) -> tuple[list[str], list[str]]:
-        """Names of the folders and of the objects directly below a path (which ends in `/`)."""
-        prefix = self.settings.key(path)
-        folders: list[str] = []
-        names: list[str] = []
-        for page in self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.settings.bucket, Prefix=prefix, Delimiter="/"
-        ):
-            folders += [
-                found["Prefix"][len(prefix) :].rstrip("/")
-                for found in page.get("CommonPrefixes", ())
-            ]
-            names += [found["Key"][len(prefix) :] for found in page.get("Contents", ())]
-        return folders, names
+    def now(self) -> datetime:
+        """The time by S3's own clock."""
+        answer = self.client.head_bucket(Bucket=self.settings.bucket)
+        return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def delete(self, paths: list[str]) -> None:
         """Delete objects by their paths under the lake; one that is gone already is fine."""
@@ -264,12 +266,24 @@ def open_lake(settings: Settings) -> Lake:
 _CLIENTS: dict[object, Any] = {}
 
 
+def _timestamp(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):  # another format than that of S3's listings
+        found: datetime = parse_timestamp(value)
+        return found
+
+
 def _client(resource: S3Resource, key: object) -> Any:
     if key not in _CLIENTS:
         try:
-            _CLIENTS[key] = resource.get_client()
+            client = resource.get_client()
         except (BotoCoreError, ProfileNotFound) as error:
             raise StediError(f"The AWS settings do not work: {error}") from error
+        # Half of the time of a listing is botocore's parsing of dates in any format there is.
+        parsers = client._endpoint._response_parser_factory
+        parsers.set_parser_defaults(timestamp_parser=_timestamp)
+        _CLIENTS[key] = client
     return _CLIENTS[key]
 
 

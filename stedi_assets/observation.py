@@ -3,49 +3,97 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime, timedelta
+from typing import Any
 
 from stedi_assets import ledger
-from stedi_assets.decision import Partition, changed_partitions
+from stedi_assets.decision import changed_partitions
 from stedi_assets.lake import Lake, is_data
 from stedi_assets.land import parse_date
-from stedi_assets.landed import LandedObject, landed_objects
+from stedi_assets.landed import LandedObject
+from stedi_assets.ledger import Built, Partition
 from stedi_assets.schemas import ENTITIES
 from stedi_assets.settings import today
+
+Dates = tuple[date | None, date | None]  # first and last, both included; None is open
+EVERYTHING: tuple[Dates, ...] = ((None, None),)
 
 
 @dataclass
 class Listing:
-    """Landed objects by partition, and the names of those that have not landed yet."""
+    """Landed objects by partition, what the ledger says of them, and what has not landed."""
 
     objects: dict[Partition, tuple[LandedObject, ...]] = field(default_factory=dict)
+    ledger: dict[Partition, set[Built]] = field(default_factory=dict)
     misplaced: list[str] = field(default_factory=list)
+    # When the newest object of a partition landed, by S3's clock.
+    newest: dict[Partition, datetime] = field(default_factory=dict)
 
 
-def list_everything(lake: Lake) -> Listing:
-    """Every landed object, in one listing an entity; partitions with a ledger entry are there too.
+def ledger_of(lake: Lake) -> dict[Partition, set[Built]]:
+    """What the ledger says of every partition that was ever built."""
+    with ThreadPoolExecutor(len(ENTITIES)) as pool:
+        of_entities = pool.map(lambda name: ledger.built(lake, name), ENTITIES)
+        return {key: one for of_entity in of_entities for key, one in of_entity.items()}
 
-    Objects outside an `ingest_date=` folder, or with a date that is none, too early or to come,
-    are `misplaced`.
+
+def look(
+    lake: Lake,
+    spans: Iterable[Dates] = EVERYTHING,
+    entities: Iterable[str] = tuple(ENTITIES),
+    known: dict[Partition, set[Built]] | None = None,
+) -> Listing:
+    """The landed objects of some spans of ingest dates, in one listing a span and entity.
+
+    Partitions with a ledger entry are there too, without objects. Objects outside an
+    `ingest_date=` folder, or with a date that is none, too early or to come, are `misplaced`.
+    known: the ledger, where it was read already.
     """
-    listing = Listing()
-    found: dict[Partition, list[LandedObject]] = {
-        (entity, day): [] for entity in ENTITIES for day in ledger.days(lake, entity)
-    }
-    for entity in ENTITIES:
-        folder = f"landing/{entity}/"
-        for one in lake.objects(folder):
-            place, _, name = one["Key"][len(folder) :].partition("/")
-            if not is_data(name or place):
-                continue
-            day = landed_day(lake, place) if name else None
-            if day is None:
-                listing.misplaced.append(one["Key"])
-                continue
-            landed = LandedObject(one["Key"], one["ETag"].strip('"'), one["Size"])
-            found.setdefault((entity, day), []).append(landed)
-    listing.objects = {key: tuple(objects) for key, objects in found.items()}
+    known = ledger_of(lake) if known is None else known
+    entities = list(entities)
+    spans = list(spans)
+    listing = Listing(
+        ledger={
+            (entity, day): built
+            for (entity, day), built in known.items()
+            if entity in entities and any(_within(day, span) for span in spans)
+        }
+    )
+    found: dict[Partition, set[LandedObject]] = {partition: set() for partition in listing.ledger}
+    misplaced: set[str] = set()
+    for entity in entities:
+        for span in spans:
+            for day, one in _landed(lake, entity, span):
+                if day is None:
+                    misplaced.add(one["Key"])
+                    continue
+                landed = LandedObject(one["Key"], one["ETag"].strip('"'), one["Size"])
+                found.setdefault((entity, day), set()).add(landed)
+                when = one["LastModified"]
+                newest = listing.newest.setdefault((entity, day), when)
+                listing.newest[entity, day] = max(newest, when)
+    listing.objects = {partition: tuple(objects) for partition, objects in found.items()}
+    listing.misplaced = sorted(misplaced)
     return listing
+
+
+def _within(day: date, span: Dates) -> bool:
+    first, last = span
+    return (first is None or first <= day) and (last is None or day <= last)
+
+
+def _landed(lake: Lake, entity: str, span: Dates) -> Iterable[tuple[date | None, dict[str, Any]]]:
+    """An entity's objects with data in a span, with their ingest date, None where misplaced."""
+    folder = f"landing/{entity}/"
+    first, last = span
+    # "0" is the character after "/": what stands there comes after everything in a date's folder.
+    # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
+    after = f"{folder}ingest_date={first - timedelta(1)}0" if first else None
+    until = f"{folder}ingest_date={last}0" if last else None
+    for one in lake.objects(folder, after=after, until=until):
+        place, _, name = one["Key"][len(folder) :].partition("/")
+        if is_data(name or place):
+            yield (landed_day(lake, place) if name else None), one
 
 
 def landed_day(lake: Lake, folder: str) -> date | None:
@@ -56,17 +104,8 @@ def landed_day(lake: Lake, folder: str) -> date | None:
     return day if day and lake.settings.first_ingest_date <= day <= today() else None
 
 
-def list_partitions(lake: Lake, partitions: Iterable[Partition]) -> Listing:
-    """The landed objects of some partitions."""
-    wanted = list(partitions)
-    with ThreadPoolExecutor(16) as pool:
-        found = pool.map(lambda one: tuple(landed_objects(lake, *one)), wanted)
-        return Listing(dict(zip(wanted, found, strict=True)))
-
-
 def changed(lake: Lake, listing: Listing) -> set[Partition]:
     """The listed partitions that the landing tables do not hold as listed."""
-    entries = ledger.entries(lake, list(listing.objects))
     files: dict[Partition, set[str]] = {}
     for entity in ENTITIES:
         log = lake.log(f"{entity}_landing")
@@ -74,4 +113,4 @@ def changed(lake: Lake, listing: Listing) -> set[Partition]:
             if file.ingest_date:
                 files.setdefault((entity, file.ingest_date), set()).add(file.path)
     frozen = {key: frozenset(paths) for key, paths in files.items()}
-    return changed_partitions(listing.objects, entries, frozen)
+    return changed_partitions(listing.objects, listing.ledger, frozen)

@@ -5,23 +5,23 @@ One run at a time: a run reads what the one before it wrote, and no date is writ
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection
 from datetime import date, timedelta
-from email.utils import parsedate_to_datetime
 
 import dagster as dg
 
-from stedi_assets import ledger, observation, stale
+from stedi_assets import observation, stale
 from stedi_assets.catch_up import ATTEMPTS, RANGE_TAGS
-from stedi_assets.decision import Partition, Work, what_must_run
+from stedi_assets.decision import Work, what_must_run
 from stedi_assets.io_manager import DeltaIOManager
-from stedi_assets.lake import Lake, is_data
+from stedi_assets.lake import Lake
 from stedi_assets.membership import Membership
-from stedi_assets.schemas import ENTITIES, TABLES
-from stedi_assets.settings import StediError
+from stedi_assets.observation import Dates, Listing, ledger_of
+from stedi_assets.schemas import TABLES
+from stedi_assets.settings import StediError, today
 
 SECONDS = 10
-NEWEST = 20  # ingest dates looked at in every tick; the others come round within ROUNDS ticks
+NEWEST = 20  # built dates looked at in every tick; all others come round within ROUNDS ticks
 ROUNDS = 10
 WORK_TAG = "stedi/work"
 _UNFINISHED = [
@@ -54,41 +54,26 @@ def settle_membership() -> None:
     mark_partitions_of_changed_people()
 
 
-def dates_to_look_at(days: Sequence[date], tick: int) -> list[date]:
-    """The newest dates, and of the others every `ROUNDS`-th, another one with every tick."""
-    newest_first = sorted(days, reverse=True)
-    older = newest_first[NEWEST:]
-    return sorted(newest_first[:NEWEST] + older[tick % ROUNDS :: ROUNDS])
+def spans_to_look_at(first: date, last: date, built: Collection[date], tick: int) -> list[Dates]:
+    """The ingest dates to look at in a tick: the newest ones, and a tenth of all.
+
+    first, last: the lake's first date and today; built: the dates that the ledger knows.
+    """
+    days = sorted(built) or [first + timedelta(n) for n in range((last - first).days + 1)]
+    edges = [days[len(days) * n // ROUNDS] for n in range(ROUNDS)]
+    block = tick % ROUNDS
+    since = min(days[-NEWEST:][0], last - timedelta(2))
+    if block == ROUNDS - 1:
+        return [(min(edges[-1], since), None)]
+    start, end = edges[block] if block else None, edges[block + 1] - timedelta(1)
+    return [(start, end), (since, None)]
 
 
-def partitions_to_look_at(lake: Lake, tick: int) -> tuple[list[Partition], list[str]]:
-    """Landing partitions to list in a tick, and objects that lie in no valid date's folder."""
-    partitions: list[Partition] = []
-    misplaced: list[str] = []
-    for entity in ENTITIES:
-        prefix = f"landing/{entity}/"
-        folders, strays = lake.children(prefix)
-        days = {name: observation.landed_day(lake, name) for name in folders}
-        known = set(ledger.days(lake, entity)) | {d for d in days.values() if d}
-        partitions += [(entity, day) for day in dates_to_look_at(sorted(known), tick)]
-        misplaced += [prefix + stray for stray in strays if is_data(stray)]
-        for name, day in days.items():
-            if day is None:
-                misplaced += [found["Key"] for found in lake.objects(f"{prefix}{name}/")]
-    return partitions, misplaced
-
-
-def is_quiet(lake: Lake, partition: Partition) -> bool:
-    """Whether nothing landed in a partition for the quiet period, by S3's own clock."""
-    entity, day = partition
-    answer = lake.client.list_objects_v2(
-        Bucket=lake.settings.bucket,
-        Prefix=lake.settings.key(f"landing/{entity}/ingest_date={day}/"),
-    )
-    now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-    newest = max((found["LastModified"] for found in answer.get("Contents", ())), default=now)
-    quiet = timedelta(seconds=lake.settings.quiet_seconds)
-    return not answer.get("Contents") or now - newest >= quiet
+def look(lake: Lake, tick: int) -> Listing:
+    """What stands in the lake in the ingest dates of a tick."""
+    known = ledger_of(lake)
+    first, built = lake.settings.first_ingest_date, {day for _, day in known}
+    return observation.look(lake, spans_to_look_at(first, today(), built, tick), known=known)
 
 
 def run_request(work: Work, content: str) -> dg.RunRequest:
@@ -116,10 +101,12 @@ def next_request(
     lake: Lake, io: DeltaIOManager, tick: int
 ) -> tuple[dg.RunRequest | None, list[str]]:
     """The next run to request, if any, and the misplaced objects."""
-    partitions, misplaced = partitions_to_look_at(lake, tick)
-    listing = observation.list_partitions(lake, partitions)
+    listing = look(lake, tick)
+    misplaced = listing.misplaced
     changed = observation.changed(lake, listing)
-    quiet = {partition for partition in changed if is_quiet(lake, partition)}
+    # S3 tells its time in whole seconds, rounded down: one more.
+    landed_before = lake.now() + timedelta(seconds=1 - lake.settings.quiet_seconds)
+    quiet = {p for p in changed if listing.newest.get(p, landed_before) <= landed_before}
     restless = {day for _, day in changed - quiet}
     marks = stale.marks(lake)
     work = what_must_run({day for _, day in quiet} - restless, marks)

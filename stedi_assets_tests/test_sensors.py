@@ -7,8 +7,8 @@ import pytest
 
 from stedi_assets.decision import Work, changed_partitions, what_must_run
 from stedi_assets.landed import LandedObject
-from stedi_assets.ledger import Entry
-from stedi_assets.sensors import ROUNDS, WORK_TAG, dates_to_look_at, landing_sensor
+from stedi_assets.ledger import Built
+from stedi_assets.sensors import ROUNDS, WORK_TAG, landing_sensor, spans_to_look_at
 from stedi_assets.settings import StediError
 from stedi_assets.stale import Mark
 from stedi_assets.stretches import stretches
@@ -16,7 +16,7 @@ from stedi_assets_tests.odd_data import DATES, plain_objects
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
-ENTRY = Entry((ONE,), frozenset({"file"}), 1, 0)
+ENTRY = Built.of([ONE], ["file"])
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,9 @@ def test_a_partition_is_changed_when_it_is_not_built_from_what_is_listed(
     listed, ledger, files, changed
 ):
     partition = ("customer", DAY)
-    entries = {partition: ledger} if ledger else {}
-    found = changed_partitions({partition: listed}, entries, {partition: frozenset(files)})
+    entries = {partition: {ledger}} if ledger else {}
+    of_files = {partition: frozenset(files)} if files else {}
+    found = changed_partitions({partition: listed}, entries, of_files)
     assert found == ({partition} if changed else set())
 
 
@@ -53,9 +54,18 @@ def test_stretches_are_of_consecutive_days_and_bounded():
 
 def test_all_dates_are_looked_at_within_the_rounds():
     days = [DAY + timedelta(n) for n in range(1000)]
-    looked = [dates_to_look_at(days, tick) for tick in range(ROUNDS)]
-    assert {day for one in looked for day in one} == set(days)
-    assert all(days[-1] in one and len(one) < 150 for one in looked)
+    built = days[:980]
+    looked = [
+        {
+            day
+            for first, last in spans_to_look_at(DAY, days[-1], built, tick)
+            for day in days
+            if (first is None or first <= day) and (last is None or day <= last)
+        }
+        for tick in range(ROUNDS)
+    ]
+    assert set.union(*looked) == set(days)
+    assert all({built[-1], days[-1]} <= one and len(one) < 150 for one in looked)
 
 
 def tick(instance, cursor="0"):
