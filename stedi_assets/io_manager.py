@@ -22,6 +22,7 @@ from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
+from stedi_assets.summaries import SUMMARIES, summarized
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # Input metadata: of the days before the ones being written, read only rows whose reading time
 # lies within the times of these tables on the days being written.
 EARLIER_ROWS = "stedi/earlier_rows_within_times_of"
+# Input metadata: of the whole table, read what this summary of it (`summaries.py`) keeps.
+SUMMARY = "stedi/summary"
 ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
@@ -95,10 +98,13 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
         self._see_marks(context)
+        metadata = context.definition_metadata or {}
+        if SUMMARY in metadata:
+            return summarized(self, SUMMARIES[metadata[SUMMARY]])
         if not table.partitioned or not context.has_asset_partitions:
             return self.read(table)
         dates = Dates.of(context.asset_partition_key_range)
-        within = (context.definition_metadata or {}).get(EARLIER_ROWS)
+        within = metadata.get(EARLIER_ROWS)
         if within is None:
             return self.read(table, dates.predicate)
         written = Dates.of(context.step_context.asset_partition_key_range_for_output("result"))
@@ -179,9 +185,14 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         StediError where columns or types are not the contract's or a row lies outside the dates.
         """
         check_columns(table, frame)
+        guarded = _guarded(table, frame, dates)
+        self.replace(table, guarded, dates.predicate if dates else None)
+
+    def replace(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
+        """Replace the rows that a SQL predicate takes (None: all), in one atomic commit."""
         if self.lake.log(table) is None:
             self._create(table)
-        self._commit(table, _guarded(table, frame, dates), dates)
+        self._commit(table, frame, predicate)
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
@@ -192,15 +203,15 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             self.lake.settings.uri(table.path),
             Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
             mode="ignore",
-            partition_by=["ingest_date"] if table.partitioned else None,
+            partition_by=[table.partition_column] if table.partition_column else None,
             description=table.row,
             storage_options=self.lake.storage_options,
         )
 
-    def _commit(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
+    def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
         writer = frame.write.format("delta").mode("overwrite")
-        if dates is not None:
-            writer = writer.option("replaceWhere", dates.predicate)
+        if predicate is not None:
+            writer = writer.option("replaceWhere", predicate)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 writer.save(self.lake.settings.uri(table.path))
@@ -209,7 +220,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if _CONFLICT.search(message) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                scope = f" for {dates}" if dates else ""
+                scope = f" where {predicate}" if predicate else ""
                 raise StediError(
                     f"{table.name} was not written{scope}: {first_line(message)}"
                 ) from None

@@ -23,6 +23,14 @@ from stedi_assets.rules import (
     subject_id,
 )
 from stedi_assets.schemas import TABLES
+from stedi_assets.summaries import (
+    CURRENT_RECORDS,
+    LANDED_DATES_OF_DEVICES,
+    LANDED_DATES_OF_USERS,
+    dates_of,
+    on_days,
+    summarized,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -60,7 +68,7 @@ class Membership:
         for table, dates in (
             ("accelerometer_trusted", lambda: self._accelerometer(people)),
             ("step_trainer_trusted", lambda: self._steps(devices)),
-            ("machine_learning_curated", lambda: self._pairs(people, devices)),
+            ("machine_learning_curated", lambda: self._pairs(people, devices, owners)),
         ):
             found = dates()
             if found:
@@ -69,8 +77,8 @@ class Membership:
         self._keep(consent, owners)
         return False
 
-    def _read(self, name: str) -> "DataFrame":
-        return self.io.read(TABLES[name])
+    def _read(self, name: str, days: set[date] | None = None) -> "DataFrame":
+        return self.io.read(TABLES[name], None if days is None else on_days(days))
 
     def _at_version(self, name: str) -> "DataFrame":
         reader = self.io.spark.spark_session.read.format("delta")
@@ -89,10 +97,14 @@ class Membership:
     def _owners(self) -> "DataFrame":
         from pyspark.sql import functions as F
 
-        devices = devices_with_one_owner(current_records(self._at_version("customer_landing")))
-        return devices.join(
-            self._at_version("customers_curated").select("email"), "email", "left_semi"
-        ).select("serialNumber", F.col("email").alias("user"))
+        return (
+            self._devices()
+            .join(self._at_version("customers_curated").select("email"), "email", "left_semi")
+            .select("serialNumber", F.col("email").alias("user"))
+        )
+
+    def _devices(self) -> "DataFrame":
+        return devices_with_one_owner(current_records(summarized(self.io, CURRENT_RECORDS)))
 
     def _settled(self, path: str, like: "DataFrame") -> "DataFrame":
         spark = self.io.spark.spark_session
@@ -109,8 +121,8 @@ class Membership:
     def _accelerometer(self, people: "DataFrame") -> set[date]:
         if people.isEmpty():
             return set()
-        landed = self._read("accelerometer_landing")
-        of_people = landed.join(
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), people)
+        of_people = self._read("accelerometer_landing", days).join(
             people.withColumnRenamed("user", "person"),
             normalized_email("user") == _column("person"),
             "left_semi",
@@ -118,14 +130,15 @@ class Membership:
         want = trusted.accelerometer_trusted(
             _whole_history(), of_people, self._read("customer_trusted")
         )
-        have = self._read("accelerometer_trusted").join(people, "user", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("accelerometer_trusted", days).join(people, "user", "left_semi")
+        return _ingest_dates(differing(want, have))
 
     def _steps(self, devices: "DataFrame") -> set[date]:
         if devices.isEmpty():
             return set()
         numbers = devices.select("serialNumber").distinct()
-        of_devices = self._read("step_trainer_landing").join(
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_DEVICES), numbers)
+        of_devices = self._read("step_trainer_landing", days).join(
             numbers.withColumnRenamed("serialNumber", "device"),
             normalized_serial_number() == _column("device"),
             "left_semi",
@@ -133,25 +146,33 @@ class Membership:
         want = trusted.step_trainer_trusted(
             _whole_history(),
             of_devices,
-            self._read("customer_landing"),
+            summarized(self.io, CURRENT_RECORDS),
             self._read("customers_curated"),
         )
-        have = self._read("step_trainer_trusted").join(numbers, "serialNumber", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("step_trainer_trusted", days).join(numbers, "serialNumber", "left_semi")
+        return _ingest_dates(differing(want, have))
 
-    def _pairs(self, people: "DataFrame", devices: "DataFrame") -> set[date]:
+    def _pairs(self, people: "DataFrame", devices: "DataFrame", owners: "DataFrame") -> set[date]:
         concerned = people.unionAll(devices.select("user")).distinct()
         if concerned.isEmpty():
             return set()
+        # A pair lies on the later date of its halves, so on a date of the person's or the device's.
+        theirs = owners.join(concerned, "user", "left_semi").unionAll(devices)
+        numbers = theirs.select("serialNumber").distinct()
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), concerned) | dates_of(
+            summarized(self.io, LANDED_DATES_OF_DEVICES), numbers
+        )
         want = curated.machine_learning_curated(
             _whole_history(),
-            self._read("accelerometer_trusted").join(concerned, "user", "left_semi"),
-            self._read("step_trainer_trusted"),
+            self._read("accelerometer_trusted", days).join(concerned, "user", "left_semi"),
+            self._read("step_trainer_trusted", days),
             self._read("customers_curated"),
         )
         subjects = concerned.select(subject_id("user").alias("subject_id"))
-        have = self._read("machine_learning_curated").join(subjects, "subject_id", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("machine_learning_curated", days).join(
+            subjects, "subject_id", "left_semi"
+        )
+        return _ingest_dates(differing(want, have))
 
     def _keep(self, consent: "DataFrame", owners: "DataFrame") -> None:
         for path, frame in ((_CONSENT, consent), (_OWNERS, owners)):
@@ -184,6 +205,6 @@ def differing(left: "DataFrame", right: "DataFrame") -> "DataFrame":
     return both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0").select(*names)
 
 
-def dates_of(rows: "DataFrame") -> set[date]:
+def _ingest_dates(rows: "DataFrame") -> set[date]:
     """The ingest dates among some rows."""
     return {row[0] for row in rows.select("ingest_date").distinct().collect()}
