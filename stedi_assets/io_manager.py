@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 EARLIER_ROWS = "stedi/earlier_rows_within_times_of"
 # Input metadata: of the whole table, read what this summary of it (`summaries.py`) keeps.
 SUMMARY = "stedi/summary"
+_DAY = 86_400_000
+# Files whose readings span more than this are looked into; so many spans a predicate holds.
+_WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
@@ -63,21 +66,34 @@ class Dates:
         return f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
 
 
-def earlier_predicate(dates: Dates, written: Iterable[DataFile]) -> str:
-    """SQL for rows of the dates, and for earlier ones within the times of the written files."""
-    times = sorted(
+Span = tuple[int, int]  # first and last moment, both included, ms since the epoch
+
+
+def spans_of(files: Iterable[DataFile]) -> list[Span]:
+    """The times of some files' readings, by the Delta log; in order, overlapping ones as one."""
+    return merged(
         (f.first_time, f.last_time)
-        for f in written
+        for f in files
         if f.first_time is not None and f.last_time is not None
     )
-    merged: list[tuple[int, int]] = []
-    for first, last in times:
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Spans in order, those that overlap or follow at once as one."""
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
         else:
-            merged.append((first, last))
-    ranges = " OR ".join(f"({{time}} >= {a} AND {{time}} <= {b})" for a, b in merged) or "false"
-    return f"({dates.predicate}) OR (ingest_date < DATE'{dates.start}' AND ({ranges}))"
+            found.append((first, last))
+    return found
+
+
+def earlier_predicate(dates: Dates, spans: Iterable[Span], time_column: str) -> str:
+    """SQL for rows of the dates, and for earlier ones within some spans of time."""
+    times = [f"(`{time_column}` >= {a} AND `{time_column}` <= {b})" for a, b in spans]
+    earlier = f"ingest_date < DATE'{dates.start}' AND ({' OR '.join(times) or 'false'})"
+    return f"({dates.predicate}) OR ({earlier})"
 
 
 class DeltaIOManager(dg.ConfigurableIOManager):
@@ -112,13 +128,27 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     def read_up_to(self, table: Table, written: Dates, within: list[str]) -> "DataFrame":
         """Rows of the written dates, and the earlier ones within the times of some tables there."""
-        files = [
-            file
-            for name in within
-            for file in self._log(TABLES[name]).of(written.start, written.end)
-        ]
-        predicate = earlier_predicate(written, files)
-        return self.read(table, predicate.format(time=f"`{table.time_column}`"))
+        tables = [TABLES[name] for name in within]
+        spans = merged(
+            span
+            for one in tables
+            for span in spans_of(self._log(one).of(written.start, written.end))
+        )
+        if any(last - first > _WIDE for first, last in spans):
+            # A straggler from long ago would have all of history read: look closer.
+            days = merged(span for one in tables for span in self._days_with_readings(one, written))
+            spans = days if len(days) <= _MOST_SPANS else spans
+        assert table.time_column is not None, "a table of readings"
+        return self.read(table, earlier_predicate(written, spans, table.time_column))
+
+    def _days_with_readings(self, table: Table, written: Dates) -> list[Span]:
+        """The days (UTC) on which the readings of some ingest dates were taken."""
+        from pyspark.sql import functions as F
+
+        rows = self.read(table, written.predicate)
+        day = F.floor(F.col(str(table.time_column)) / _DAY).cast("bigint").alias("day")
+        found = rows.groupBy(day).agg(F.count("ingest_date").alias("n")).collect()
+        return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in found if d.day is not None]
 
     def read(self, table: Table, predicate: str | None = None) -> "DataFrame":
         """A table, or its rows that a SQL predicate takes; StediError where it is not there."""

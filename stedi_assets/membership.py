@@ -1,11 +1,13 @@
 """Who is in, and which partitions hold rows of people whose membership changed since.
 
 The people and devices that the tables were last seen to be right for are kept under
-`_stedi/settled/`. The partitions that changed people concern are found with the tables' own
-definitions, restricted to those people, compared with what the tables hold: exactly the
-partitions whose rows differ are marked stale.
+`_stedi/settled/`, in a folder of their own for every time; `settled.json` there names it, and the
+versions of the tables that they came from. On which dates changed people have readings is known
+(`summaries.py`); of these dates the tables' own definitions, restricted to those people, are
+compared with what the tables hold: exactly the partitions whose rows differ are marked stale.
 """
 
+import uuid
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +37,9 @@ from stedi_assets.summaries import (
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_VERSIONS = "_stedi/settled/versions.json"
+SETTLED_FOLDER = "_stedi/settled/"
+SETTLED = f"{SETTLED_FOLDER}settled.json"
 _TABLES = ("customer_landing", "customer_trusted", "customers_curated")
-_CONSENT, _OWNERS = "_stedi/settled/consent", "_stedi/settled/owners"
 
 
 class Membership:
@@ -45,20 +47,21 @@ class Membership:
 
     def __init__(self, io: DeltaIOManager) -> None:
         self.io, self.lake = io, io.lake
-        self.versions = {name: self._version(name) for name in _TABLES}
+        self.versions = self._versions()
+        self.settled: dict[str, Any] = self.lake.get_json(SETTLED) or {}
 
-    def _version(self, name: str) -> int | None:
-        log = self.lake.log(name)
-        return None if log is None else log.version
+    def _versions(self) -> dict[str, int | None]:
+        logs = {name: self.lake.log(name) for name in _TABLES}
+        return {name: log.version if log else None for name, log in logs.items()}
 
     def is_settled(self) -> bool:
         """Whether nothing was written since the tables were last seen to be right."""
         if None in self.versions.values():
             return True  # nothing to settle before the first run
-        return bool(self.lake.get_json(_VERSIONS) == self.versions)
+        return bool(self.settled.get("versions") == self.versions)
 
     def settle(self) -> bool:
-        """Mark the partitions that changed people concern; True where there are any.
+        """Mark the partitions that changed people concern; True where there may be more to do.
 
         Where there are none, what was compared is kept as settled.
         """
@@ -74,23 +77,17 @@ class Membership:
             if found:
                 stale.mark(self.lake, table, found)
                 return True
-        self._keep(consent, owners)
-        return False
+        return not self._keep(consent, owners)
 
     def _read(self, name: str, days: set[date] | None = None) -> "DataFrame":
         return self.io.read(TABLES[name], None if days is None else on_days(days))
-
-    def _at_version(self, name: str) -> "DataFrame":
-        reader = self.io.spark.spark_session.read.format("delta")
-        uri = self.lake.settings.uri(TABLES[name].path)
-        return reader.option("versionAsOf", str(self.versions[name])).load(uri)
 
     def _consent(self) -> "DataFrame":
         from pyspark.sql import functions as F
 
         reading = self.lake.settings.consent_scope == "reading"
         since = F.col("shareWithResearchAsOfDate") if reading else F.lit(0).cast("bigint")
-        return self._at_version("customer_trusted").select(
+        return self._read("customer_trusted").select(
             F.col("email").alias("user"), since.alias("since")
         )
 
@@ -99,24 +96,25 @@ class Membership:
 
         return (
             self._devices()
-            .join(self._at_version("customers_curated").select("email"), "email", "left_semi")
+            .join(self._read("customers_curated").select("email"), "email", "left_semi")
             .select("serialNumber", F.col("email").alias("user"))
         )
 
     def _devices(self) -> "DataFrame":
         return devices_with_one_owner(current_records(summarized(self.io, CURRENT_RECORDS)))
 
-    def _settled(self, path: str, like: "DataFrame") -> "DataFrame":
+    def _settled(self, name: str, like: "DataFrame") -> "DataFrame":
         spark = self.io.spark.spark_session
-        if self.lake.get_json(_VERSIONS) is None:
+        if not self.settled:
             return spark.createDataFrame([], like.schema)
-        return spark.read.format("delta").load(self.lake.settings.uri(path))
+        folder = self.lake.settings.uri(self.settled["folder"])
+        return spark.read.format("delta").load(f"{folder}/{name}")
 
     def _changed_people(self, consent: "DataFrame") -> "DataFrame":
-        return differing(consent, self._settled(_CONSENT, consent)).select("user").distinct()
+        return differing(consent, self._settled("consent", consent)).select("user").distinct()
 
     def _changed_devices(self, owners: "DataFrame") -> "DataFrame":
-        return differing(owners, self._settled(_OWNERS, owners)).distinct()
+        return differing(owners, self._settled("owners", owners)).distinct()
 
     def _accelerometer(self, people: "DataFrame") -> set[date]:
         if people.isEmpty():
@@ -157,8 +155,8 @@ class Membership:
         if concerned.isEmpty():
             return set()
         # A pair lies on the later date of its halves, so on a date of the person's or the device's.
-        theirs = owners.join(concerned, "user", "left_semi").unionAll(devices)
-        numbers = theirs.select("serialNumber").distinct()
+        owned = owners.join(concerned, "user", "left_semi").select("serialNumber")
+        numbers = owned.unionAll(devices.select("serialNumber")).distinct()
         days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), concerned) | dates_of(
             summarized(self.io, LANDED_DATES_OF_DEVICES), numbers
         )
@@ -174,10 +172,19 @@ class Membership:
         )
         return _ingest_dates(differing(want, have))
 
-    def _keep(self, consent: "DataFrame", owners: "DataFrame") -> None:
-        for path, frame in ((_CONSENT, consent), (_OWNERS, owners)):
-            frame.write.format("delta").mode("overwrite").save(self.lake.settings.uri(path))
-        self.lake.put_json(_VERSIONS, self.versions)
+    def _keep(self, consent: "DataFrame", owners: "DataFrame") -> bool:
+        """Keep who is in as settled; False where a table was written since we first looked."""
+        folder = f"{SETTLED_FOLDER}{uuid.uuid4().hex}"
+        for name, frame in (("consent", consent), ("owners", owners)):
+            uri = self.lake.settings.uri(f"{folder}/{name}")
+            frame.write.format("delta").mode("overwrite").save(uri)
+        kept = self._versions() == self.versions
+        if kept:
+            self.lake.put_json(SETTLED, {"versions": self.versions, "folder": folder})
+        left = self.settled.get("folder") if kept else folder
+        if left:
+            self.lake.delete([one["Key"] for one in self.lake.objects(f"{left}/")])
+        return kept
 
 
 def _column(name: str) -> Any:

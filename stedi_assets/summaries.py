@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from stedi_assets.io_manager import DeltaIOManager
+    from stedi_assets.lake import Lake
 
-_ZONE = "_stedi/summaries"
+SUMMARIES_FOLDER = "_stedi/summaries/"
+_ZONE = SUMMARIES_FOLDER.rstrip("/")
 _MONTH = Column("month", "date", "First day of the ingest date's month.")
 
 
@@ -117,6 +119,11 @@ def summarized(io: "DeltaIOManager", summary: Summary) -> "DataFrame":
     rest = summary.reduce(io.read(summary.source, f"ingest_date >= DATE'{newest}'"))
     whole = io.read(summary.table).unionAll(rest)
     return whole if summary.by_month else summary.reduce(whole)
+
+
+def drop_summaries(lake: "Lake") -> None:
+    """Delete all summaries; whoever reads one next makes it anew."""
+    lake.delete([found["Key"] for found in lake.objects(SUMMARIES_FOLDER)])
 
 
 def _bring_up_to_date(io: "DeltaIOManager", summary: Summary) -> date | None:
