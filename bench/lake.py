@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -97,7 +98,11 @@ class BenchLake:
 
 @contextmanager
 def bench_lake(folder: Path) -> Iterator[BenchLake]:
-    """A lake with its data in a folder, which must not be there yet; its server ends with it."""
+    """A lake with its data in a folder, which must not be there yet; its server ends with it.
+
+    From here on SIGTERM ends this process as Ctrl-C does, or the server would outlive it.
+    """
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     home = folder / "dagster"
     home.mkdir(parents=True)
     shutil.copy(DAGSTER_YAML, home / "dagster.yaml")

@@ -51,10 +51,13 @@ def run(
         memory = PeakMemory(process.pid, exclude)
         sampler = threading.Thread(target=memory.sample_until, args=(ended,), daemon=True)
         sampler.start()
-        code = process.wait()
-        seconds = time.monotonic() - start
-        ended.set()
-        sampler.join()
+        try:
+            code = process.wait()
+            seconds = time.monotonic() - start
+        finally:
+            process.terminate()  # for whoever gave up on it; one that has ended stays ended
+            ended.set()
+            sampler.join()
         output.seek(0)
         if code:
             errors.seek(0)
