@@ -24,7 +24,6 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
-from deltalake import DeltaTable
 
 from bench import report
 from bench.lake import BenchLake, Figures, Traffic, bench_lake
@@ -240,15 +239,10 @@ def partitions(lake: BenchLake) -> dict[tuple[str, object], frozenset[str]]:
     found: dict[tuple[str, object], set[str]] = {}
     for table in TABLES.values():
         if table.zone != "landing":
-            actions = delta(lake, table.name).get_add_actions(flatten=True)
+            actions = lake.delta(table).get_add_actions(flatten=True)
             for path in [str(path) for path in actions.column("path").to_pylist()]:
                 found.setdefault((table.name, path.rpartition("/")[0]), set()).add(path)
     return {place: frozenset(files) for place, files in found.items()}
-
-
-def delta(lake: BenchLake, name: str) -> DeltaTable:
-    """A table as delta-rs reads it."""
-    return DeltaTable(lake.uri(TABLES[name].path), storage_options=lake.storage_options)
 
 
 def check_day(lake: BenchLake, history: History, day: int) -> None:
@@ -273,7 +267,7 @@ def check_person(lake: BenchLake, number: int, present: bool) -> None:
 def count(lake: BenchLake, name: str, condition: str) -> int:
     """How many rows of a table meet a condition."""
     db = duckdb.connect()
-    db.register("rows", delta(lake, name).to_pyarrow_dataset())
+    db.register("rows", lake.delta(TABLES[name]).to_pyarrow_dataset())
     ((found,),) = db.execute(f"SELECT count(*) FROM rows WHERE {condition}").fetchall()
     return int(found)
 

@@ -10,8 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from deltalake import DeltaTable
+
 from bench.measure import Measured, run
 from stedi_assets.local import LocalS3, local_environment, local_s3
+from stedi_assets.schemas import Table
 from stedi_assets.settings import EMBEDDED_SALT
 
 # Bytes of objects, in and out; a listing's answer is in neither, so requests are counted too.
@@ -80,20 +83,18 @@ class BenchLake:
 
         return Traffic(total(READ), total(WRITTEN), total(REQUESTS))
 
-    @property
-    def storage_options(self) -> dict[str, str]:
-        """The lake's endpoint and keys as delta-rs reads them."""
-        return {
-            "AWS_ENDPOINT_URL": self.server.endpoint,
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_REGION": "us-east-1",
-            "AWS_ACCESS_KEY_ID": self.server.access_key,
-            "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
-        }
-
-    def uri(self, path: str) -> str:
-        """The URI of a path in the lake."""
-        return f"s3://{self.server.bucket}/{path}"
+    def delta(self, table: Table) -> DeltaTable:
+        """A table as delta-rs, which is not the engine, reads it."""
+        return DeltaTable(
+            f"s3://{self.server.bucket}/{table.path}",
+            storage_options={
+                "AWS_ENDPOINT_URL": self.server.endpoint,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "us-east-1",
+                "AWS_ACCESS_KEY_ID": self.server.access_key,
+                "AWS_SECRET_ACCESS_KEY": self.server.secret_key,
+            },
+        )
 
 
 @contextmanager

@@ -55,7 +55,7 @@ def run(
             code = process.wait()
             seconds = time.monotonic() - start
         finally:
-            process.terminate()  # for whoever gave up on it; one that has ended stays ended
+            _end(process)  # for whoever gave up on it; one that has ended stays ended
             ended.set()
             sampler.join()
         output.seek(0)
@@ -63,6 +63,16 @@ def run(
             errors.seek(0)
             raise CommandFailed(f"{command[0]} … ended with {code}:\n{errors.read()[-3000:]}")
         return Measured(seconds, memory.peak, code, output.read())
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end, and end it after some seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class PeakMemory:

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
-from deltalake import DeltaTable
 
 from bench import report
 from bench.lake import BenchLake, Traffic, bench_lake
@@ -55,6 +54,7 @@ class Result:
     traffic: Traffic | None  # the scripts have none
     steps: dict[str, float]  # seconds of each step of the project's run
     content: Content
+    files: dict[str, list[int]]  # bytes of each data file of each of the project's tables
 
     @property
     def seconds(self) -> float:
@@ -78,6 +78,7 @@ def project(source: Path, folder: Path, spark: bool) -> Result:
             figures.traffic,
             step_seconds(lake.dagster_home),
             content_on_s3(lake),
+            {table.name: file_sizes(lake, table) for table in TABLES.values()},
         )
 
 
@@ -85,7 +86,7 @@ def script(name: str, source: Path, folder: Path) -> Result:
     """One of the plain scripts, whole process."""
     command = [sys.executable, "-m", f"bench.{name}", str(source), str(folder)]
     measured = run([*command, "--salt", EMBEDDED_SALT])
-    return Result(name, measured, None, {}, content_on_disk(folder))
+    return Result(name, measured, None, {}, content_on_disk(folder), {})
 
 
 def step_seconds(home: Path) -> dict[str, float]:
@@ -103,11 +104,15 @@ def content_on_s3(lake: BenchLake) -> Content:
     """What the project's tables hold."""
     db, found = duckdb.connect(), {}
     for table in TABLES.values():
-        delta = DeltaTable(lake.uri(table.path), storage_options=lake.storage_options)
-        rows = delta.to_pyarrow_dataset()
-        db.register("rows", rows)
+        db.register("rows", lake.delta(table).to_pyarrow_dataset())
         found[table.name] = content(db, table, "rows")
     return found
+
+
+def file_sizes(lake: BenchLake, table: Table) -> list[int]:
+    """The bytes of a table's data files."""
+    sizes = lake.delta(table).get_add_actions().column("size_bytes")
+    return [int(size) for size in sizes.to_pylist()]
 
 
 def content_on_disk(folder: Path) -> Content:
@@ -228,13 +233,19 @@ def growth(results: dict[int, list[Result]]) -> str:
     )
 
 
-def rows(results: dict[int, list[Result]]) -> str:
-    """How many rows the tables have: the same from every command."""
-    first = {scale: mine for scale, (mine, *_) in results.items()}
+def tables(results: dict[int, list[Result]]) -> str:
+    """What the tables are: rows, the same from every command, and the project's files on S3."""
+    projects = {scale: mine for scale, (mine, *_) in results.items()}
     return report.table(
-        ["rows", *(f"{scale} times" for scale in first)],
-        [[name, *(f"{mine.content[name][0]:,}" for mine in first.values())] for name in TABLES],
+        ["rows, MB in files", *(f"{scale} times" for scale in projects)],
+        [[name, *(table_cell(mine, name) for mine in projects.values())] for name in TABLES],
     )
+
+
+def table_cell(mine: Result, name: str) -> str:
+    """A table of the project in few words."""
+    sizes = mine.files[name]
+    return f"{mine.content[name][0]:,}, {sum(sizes) / 1e6:.1f} in {len(sizes)}"
 
 
 def main() -> None:
@@ -259,7 +270,7 @@ def main() -> None:
     base = "the published data" if arguments.source else "synthetic data of the published shape"
     text = (
         f"{started}. Base: {base}; the median of {arguments.repeats}.\n\n"
-        f"{commands(results)}{growth(results)}\n\n{steps(results)}\n\n{rows(results)}"
+        f"{commands(results)}{growth(results)}\n\n{steps(results)}\n\n{tables(results)}"
     )
     section = "bench on Apache Spark" if arguments.spark else "bench"
     report.publish(text, section, arguments.out, arguments.update)
