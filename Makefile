@@ -6,7 +6,7 @@ BIN := .venv/bin
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
 SOURCE := $(or $(FROM),.stedi/sample)
 
-.PHONY: materialize test test-slow test-spark lint bench dev clean lock
+.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -46,8 +46,15 @@ lint: .venv/.made
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck .ci/run
 
+# Each fills its table in docs/benchmarks.md; for an idle machine with Java 17.
 bench: .venv/.made
-	@$(BIN)/python -m bench.run
+	@$(BIN)/python -m bench.run --update docs/benchmarks.md
+
+bench-spark: .venv/.made
+	@$(BIN)/python -m bench.run --spark --scales 1,50 --update docs/benchmarks.md
+
+bench-history: .venv/.made
+	@$(BIN)/python -m bench.history --update docs/benchmarks.md
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made
