@@ -39,6 +39,8 @@ ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
+# The views of this process's session, one a table and version.
+_VIEWS: set[str] = set()
 _CONFLICT = re.compile(
     r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
     re.IGNORECASE,
@@ -151,13 +153,22 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in found if d.day is not None]
 
     def read(self, table: Table, predicate: str | None = None) -> "DataFrame":
-        """A table, or its rows that a SQL predicate takes; StediError where it is not there."""
-        self._log(table)
-        frame = self.spark.spark_session.read.format("delta").load(
-            self.lake.settings.uri(table.path)
-        )
-        frame = frame.select(*table.column_names)
+        """A table, or its rows that a SQL predicate takes; StediError where it is not there.
+
+        As it is now: writes that come later do not show in the DataFrame.
+        """
+        frame = self._snapshot(table, self._log(table))
         return frame if predicate is None else frame.where(predicate)
+
+    def _snapshot(self, table: Table, log: TableLog) -> "DataFrame":
+        """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
+        spark, uri = self.spark.spark_session, self.lake.settings.uri(table.path)
+        name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
+        if name not in _VIEWS:
+            reader = spark.read.format("delta").option("versionAsOf", str(log.version))
+            reader.load(uri).select(*table.column_names).createOrReplaceTempView(name)
+            _VIEWS.add(name)
+        return spark.table(name)
 
     def _log(self, table: Table) -> TableLog:
         log = self.lake.log(table)
@@ -196,6 +207,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         table = context.step_context.op.name
         key = (context.step_context.run_id, table)
         if key not in _SEEN_MARKS:
+            self.lake.look_again()
             _SEEN_MARKS[key] = stale.marks(self.lake, table)
 
     def _seen(
@@ -223,6 +235,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         if self.lake.log(table) is None:
             self._create(table)
         self._commit(table, frame, predicate)
+        self.lake.look_again(table)
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
@@ -237,6 +250,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             description=table.row,
             storage_options=self.lake.storage_options,
         )
+        self.lake.look_again(table)
 
     def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
         writer = frame.write.format("delta").mode("overwrite")
@@ -362,6 +376,7 @@ class LandedObjects(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The records landed on the days: fields, `_corrupt_record`, `ingest_date`."""
+        self.io_manager.lake.look_again()
         entity = ENTITIES[context.asset_key.path[-1].removesuffix("_objects")]
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
         listings = {day: landed_objects(self.io_manager.lake, entity.name, day) for day in days}

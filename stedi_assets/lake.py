@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -53,6 +54,7 @@ class DataFile:
 class TableLog:
     """What the Delta log says of a table now."""
 
+    table_id: str  # another one when the table was deleted and made anew
     version: int
     files: tuple[DataFile, ...]
 
@@ -82,7 +84,9 @@ class Lake:
     _checked: bool = field(default=False, init=False)
     # Opened tables and what their logs said last: opening one anew costs several round trips.
     _tables: dict[str, Any] = field(default_factory=dict, init=False)
-    _logs: dict[str, TableLog] = field(default_factory=dict, init=False)
+    _logs: dict[str, TableLog | None] = field(default_factory=dict, init=False)
+    _looked_at: set[str] = field(default_factory=set, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     @property
     def client(self) -> Any:
@@ -229,7 +233,7 @@ class Lake:
             try:
                 known.update_incremental()
             except DeltaError:  # its log was cleaned or the table was made anew
-                self._forget(table)
+                self.forget(table)
                 known = None
         if known is None:
             try:
@@ -241,20 +245,44 @@ class Lake:
             self._tables[table.name] = known
         return known
 
-    def _forget(self, table: Table) -> None:
+    def forget(self, table: Table) -> None:
+        """Open a table anew when it is asked for next: it was deleted."""
         self._tables.pop(table.name, None)
         self._logs.pop(table.name, None)
+        self._looked_at.discard(table.name)
 
     def log(self, table: Table | str) -> TableLog | None:
-        """What the Delta log says of a table now, or None where it was never written."""
+        """What a table's Delta log said when it was first asked for since `look_again`.
+
+        None where the table was never written.
+        """
         table = TABLES[table] if isinstance(table, str) else table
+        with self._lock:
+            if table.name not in self._looked_at:
+                self._logs[table.name] = self._read_log(table)
+                self._looked_at.add(table.name)
+            return self._logs[table.name]
+
+    def _read_log(self, table: Table) -> TableLog | None:
         delta = self.delta(table)
         if delta is None:
             return None
         known = self._logs.get(table.name)
-        if known is None or known.version != delta.version():
-            self._logs[table.name] = known = table_log(delta, table.time_column)
-        return known
+        if known is not None and known.version == delta.version():
+            return known
+        return table_log(delta, table.time_column)
+
+    def look_again(self, table: Table | None = None) -> None:
+        """Read logs anew from here on, of one table or of all: someone may have written.
+
+        A log costs several requests, so it is not read at every question: a step looks once, and
+        again at what it wrote.
+        """
+        with self._lock:
+            if table is None:
+                self._looked_at.clear()
+            else:
+                self._looked_at.discard(table.name)
 
 
 @functools.cache
@@ -292,7 +320,8 @@ def table_log(delta: Any, time_column: str | None) -> TableLog:
     import pyarrow
 
     actions = pyarrow.table(delta.get_add_actions(flatten=True)).to_pylist()
-    return TableLog(delta.version(), tuple(_data_file(a, time_column) for a in actions))
+    table_id, version = delta.metadata().id, delta.version()
+    return TableLog(table_id, version, tuple(_data_file(a, time_column) for a in actions))
 
 
 def _data_file(action: dict[str, Any], time_column: str | None) -> DataFile:

@@ -51,6 +51,7 @@ class Membership:
         self.settled: dict[str, Any] = self.lake.get_json(SETTLED) or {}
 
     def _versions(self) -> dict[str, int | None]:
+        self.lake.look_again()
         logs = {name: self.lake.log(name) for name in _TABLES}
         return {name: log.version if log else None for name, log in logs.items()}
 

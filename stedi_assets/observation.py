@@ -49,6 +49,7 @@ def look(
     `ingest_date=` folder, or with a date that is none, too early or to come, are `misplaced`.
     known: the ledger, where it was read already.
     """
+    lake.look_again()
     known = ledger_of(lake) if known is None else known
     entities = list(entities)
     spans = list(spans)

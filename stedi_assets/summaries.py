@@ -124,6 +124,8 @@ def summarized(io: "DeltaIOManager", summary: Summary) -> "DataFrame":
 def drop_summaries(lake: "Lake") -> None:
     """Delete all summaries; whoever reads one next makes it anew."""
     lake.delete([found["Key"] for found in lake.objects(SUMMARIES_FOLDER)])
+    for summary in SUMMARIES.values():
+        lake.forget(summary.table)
 
 
 def _bring_up_to_date(io: "DeltaIOManager", summary: Summary) -> date | None:
