@@ -8,9 +8,10 @@ import functools
 import random
 import re
 import time
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 EARLIER_ROWS = "stedi/earlier_rows_within_times_of"
 ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
-_SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
+_SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
 _CONFLICT = re.compile(
     r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
@@ -56,8 +57,21 @@ class Dates:
         """The dates as SQL."""
         return f"ingest_date >= DATE'{self.start}' AND ingest_date <= DATE'{self.end}'"
 
+    @property
+    def days(self) -> list[date]:
+        """Each of the dates."""
+        return [self.start + timedelta(n) for n in range((self.end - self.start).days + 1)]
+
     def __str__(self) -> str:
         return f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
+
+
+@dataclass
+class Seen:
+    """Before a step read: the stale marks of its table, and the versions of its inputs."""
+
+    marks: list[stale.Mark]
+    versions: dict[str, int | None] = field(default_factory=dict)
 
 
 def earlier_predicate(dates: Dates, written: Iterable[DataFile]) -> str:
@@ -94,7 +108,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
-        self._see_marks(context)
+        self._see(context, table)
         if not table.partitioned or not context.has_asset_partitions:
             return self.read(table)
         dates = Dates.of(context.asset_partition_key_range)
@@ -150,57 +164,74 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         else:
             landing = LandingWrite(self.lake, table, listings)
             landing.before()
-            self.write(table, obj, dates)
-            landing.after()
-        stale.clear(self.lake, self._seen(context, table, dates))
+            landing.after(self.write(table, obj, dates))
+        self._answer_marks(context, table, dates)
         self._report(context, table, dates)
 
-    def _see_marks(self, context: dg.InputContext) -> None:
-        """Remember the stale marks that are there before a step reads its inputs."""
-        table = context.step_context.op.name
-        key = (context.step_context.run_id, table)
-        if key not in _SEEN_MARKS:
-            _SEEN_MARKS[key] = stale.marks(self.lake, table)
+    def _see(self, context: dg.InputContext, table: Table) -> None:
+        """Remember what is there before a step reads its inputs."""
+        name = context.step_context.op.name
+        key = (context.step_context.run_id, name)
+        if key not in _SEEN:
+            _SEEN[key] = Seen(stale.marks(self.lake, name))
+        _SEEN[key].versions[table.name] = self._log(table).version
 
-    def _seen(
-        self, context: dg.OutputContext, table: Table, dates: Dates | None
-    ) -> list[stale.Mark]:
-        """The marks that this write answers: seen before it read, of the dates it wrote."""
-        return [
+    def _answer_marks(self, context: dg.OutputContext, table: Table, dates: Dates | None) -> None:
+        """Clear the marks that this write answers: seen before it read, of the dates it wrote.
+
+        Where another run wrote an input meanwhile, this write may stand over a newer one of
+        that run: the dates are marked again.
+        """
+        seen = _SEEN.pop((context.run_id, table.name), None)
+        if seen is None:
+            return
+        for name, version in seen.versions.items():
+            if self._log(TABLES[name]).version != version:
+                stale.mark(self.lake, table.name, dates.days if dates else [None])
+                break
+        answered = [
             mark
-            for mark in _SEEN_MARKS.pop((context.run_id, table.name), [])
+            for mark in seen.marks
             if dates is None
             or (mark.ingest_date is not None and dates.start <= mark.ingest_date <= dates.end)
         ]
+        stale.clear(self.lake, answered)
 
-    def write(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
+    def write(self, table: Table, frame: "DataFrame", dates: Dates | None) -> str:
         """Replace the dates of a table (None: all of it) by a DataFrame, in one atomic commit.
 
-        StediError where columns or types are not the contract's or a row lies outside the dates.
+        The token that the commit carries in its `userMetadata`. StediError where columns or
+        types are not the contract's or a row lies outside the dates.
         """
         check_columns(table, frame)
         if self.lake.log(table) is None:
             self._create(table)
-        self._commit(table, _guarded(table, frame, dates), dates)
+        return self._commit(table, _guarded(table, frame, dates), dates)
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
+        from deltalake.exceptions import CommitFailedError
         from deltalake.schema import PrimitiveType
 
         names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
-        DeltaTable.create(
-            self.lake.settings.uri(table.path),
-            Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
-            mode="ignore",
-            partition_by=["ingest_date"] if table.partitioned else None,
-            description=table.row,
-            storage_options=self.lake.storage_options,
-        )
+        try:
+            DeltaTable.create(
+                self.lake.settings.uri(table.path),
+                Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
+                mode="ignore",
+                partition_by=["ingest_date"] if table.partitioned else None,
+                description=table.row,
+                storage_options=self.lake.storage_options,
+            )
+        except CommitFailedError:
+            self._log(table)  # another run created it meanwhile
 
-    def _commit(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
-        writer = frame.write.format("delta").mode("overwrite")
-        if dates is not None:
-            writer = writer.option("replaceWhere", dates.predicate)
+    def _commit(self, table: Table, frame: "DataFrame", dates: Dates | None) -> str:
+        # Always with a predicate: an overwrite without one of a table that is empty is for Sail a
+        # blind append, which never conflicts: of two at once both would stay.
+        token = uuid.uuid4().hex
+        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
+        writer = writer.option("replaceWhere", dates.predicate if dates else "true")
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 writer.save(self.lake.settings.uri(table.path))
@@ -213,7 +244,9 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 raise StediError(
                     f"{table.name} was not written{scope}: {first_line(message)}"
                 ) from None
-            return
+            else:
+                return token
+        raise AssertionError("the last attempt returns or raises")
 
     # ------------------------------------------------------------------ telling
 

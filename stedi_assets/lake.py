@@ -9,6 +9,7 @@ from datetime import date, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -255,6 +256,35 @@ class Lake:
         if known is None or known.version != delta.version():
             self._logs[table.name] = known = table_log(delta, table.time_column)
         return known
+
+    def added(self, table: Table, token: str, *, after: int) -> dict[str, date | None]:
+        """The data files that a commit added, by path, with their ingest dates.
+
+        The commit after a version whose `userMetadata` is the token; a write that changed
+        nothing made no commit and added none.
+        """
+        log = self.log(table)
+        for version in range(log.version if log else after, after, -1):
+            entry = self._log_entry(table, version)
+            if any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry):
+                adds = [line["add"] for line in entry if "add" in line]
+                return {
+                    unquote(add["path"]): _date(add["partitionValues"].get("ingest_date"))
+                    for add in adds
+                }
+        return {}
+
+    def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
+        path = self.settings.key(f"{table.path}/_delta_log/{version:020}.json")
+        try:
+            answer = self.client.get_object(Bucket=self.settings.bucket, Key=path)
+        except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
+            return []
+        return [json.loads(line) for line in answer["Body"].read().splitlines()]
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
 
 
 @functools.cache
