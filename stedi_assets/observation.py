@@ -26,8 +26,8 @@ class Listing:
     objects: dict[Partition, tuple[LandedObject, ...]] = field(default_factory=dict)
     ledger: dict[Partition, set[Built]] = field(default_factory=dict)
     misplaced: list[str] = field(default_factory=list)
-    # When the newest object of a partition landed, by S3's clock.
-    newest: dict[Partition, datetime] = field(default_factory=dict)
+    # When each object landed, by S3's clock.
+    when: dict[LandedObject, datetime] = field(default_factory=dict)
 
 
 def ledger_of(lake: Lake) -> dict[Partition, set[Built]]:
@@ -69,9 +69,7 @@ def look(
                     continue
                 landed = LandedObject(one["Key"], one["ETag"].strip('"'), one["Size"])
                 found.setdefault((entity, day), set()).add(landed)
-                when = one["LastModified"]
-                newest = listing.newest.setdefault((entity, day), when)
-                listing.newest[entity, day] = max(newest, when)
+                listing.when[landed] = one["LastModified"]
     listing.objects = {partition: tuple(objects) for partition, objects in found.items()}
     listing.misplaced = sorted(misplaced)
     return listing
