@@ -341,10 +341,25 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
     return frame.withColumn("ingest_date", guarded).select(*table.column_names)
 
 
+# How the engines begin what they say of themselves and of storage. Anything else may be a text
+# made of rows (`raise_error`).
+_OF_THE_ENGINE = re.compile(
+    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]|a row of [a-z_]+ has ingest_date [-0-9nul]+, outside"
+    r"|(arrow|cast|delta|delta kernel|execution|external|generic s3|internal|i/?o|object ?store"
+    r"|parquet|resources|schema|transport)[a-z ]* (error|exhausted)|failed to|error during)",
+    re.IGNORECASE,
+)
+
+
 def first_line(message: str) -> str:
     """The first line of an engine's message, without what it quotes of the data."""
     line = message.strip().splitlines()[0] if message.strip() else "no message"
-    return line[:300]
+    if not _OF_THE_ENGINE.match(line):
+        return "the engine failed with a message that may hold data, so it is not shown."
+    # Engines do not escape what they quote: from the first quotation mark to the last one.
+    for mark in "\"'`":
+        line = re.sub(f"{mark}.*{mark}|{mark}.*", f"{mark}…{mark}", line)
+    return re.sub(r"\S*@\S*", "…", line)[:300]
 
 
 class LandedObjects(dg.ConfigurableIOManager):
