@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
@@ -173,21 +174,39 @@ class Lake:
 
     def get_json(self, path: str) -> Any:
         """The JSON file at a path under the lake, or None where there is none."""
-        try:
-            answer = self.client.get_object(
-                Bucket=self.settings.bucket, Key=self.settings.key(path)
-            )
-        except self.client.exceptions.NoSuchKey:
-            return None
-        return json.loads(answer["Body"].read())
+        with self._told(f"reading {path}"):
+            try:
+                answer = self.client.get_object(
+                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                )
+            except self.client.exceptions.NoSuchKey:
+                return None
+            return json.loads(answer["Body"].read())
 
     def put_json(self, path: str, value: Any) -> None:
         """Write a JSON file under the lake; S3 replaces it as a whole or not at all."""
-        self.client.put_object(
-            Bucket=self.settings.bucket,
-            Key=self.settings.key(path),
-            Body=json.dumps(value, separators=(",", ":")).encode(),
-        )
+        self.put(path, json.dumps(value, separators=(",", ":")).encode())
+
+    def put(self, path: str, body: bytes) -> None:
+        """Write an object under the lake; S3 replaces it as a whole or not at all."""
+        with self._told(f"writing {path}"):
+            self.client.put_object(
+                Bucket=self.settings.bucket, Key=self.settings.key(path), Body=body
+            )
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """S3's refusals as one line: what was asked of it, where, and what to look at."""
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            what = type(error).__name__
+            if isinstance(error, ClientError):
+                what = error.response.get("Error", {}).get("Code", what)
+            raise StediError(
+                f"S3 at {self.settings.endpoint or 'AWS'} failed at {doing}: {what}. Check that it"
+                " runs, has room on its disk, and that the keys may do this; then run again."
+            ) from None
 
     def objects(
         self, path: str, *, after: str | None = None, until: str | None = None
@@ -198,12 +217,18 @@ class Lake:
         """
         start = len(self.settings.key(""))
         start += 1 if self.settings.prefix and not self.settings.key("").endswith("/") else 0
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.settings.bucket,
-            Prefix=self.settings.key(path),
-            **({"StartAfter": self.settings.key(after)} if after else {}),
+        pages = iter(
+            self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.settings.bucket,
+                Prefix=self.settings.key(path),
+                **({"StartAfter": self.settings.key(after)} if after else {}),
+            )
         )
-        for page in pages:
+        while True:
+            with self._told(f"listing {path}"):
+                page = next(pages, None)
+            if page is None:
+                return
             for found in page.get("Contents", ()):
                 key = found["Key"][start:]
                 if until is not None and key > until:
@@ -218,7 +243,8 @@ class Lake:
     def delete(self, paths: list[str]) -> None:
         """Delete objects by their paths under the lake; one that is gone already is fine."""
         for path in paths:
-            self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
+            with self._told(f"deleting {path}"):
+                self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
 
     def delta(self, table: Table) -> Any:
         """delta-rs's view of a table as it is now, or None where it was never written."""

@@ -144,11 +144,7 @@ def _forget_day(
         if count:
             data = kept.encode()
             zipped = landed.key.lower().endswith(".gz")
-            lake.client.put_object(
-                Bucket=lake.settings.bucket,
-                Key=lake.settings.key(landed.key),
-                Body=gzip.compress(data) if zipped else data,
-            )
+            lake.put(landed.key, gzip.compress(data) if zipped else data)
         taken += count
     return taken
 

@@ -2,21 +2,27 @@
 
 import os
 import random
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from datetime import date
+from pathlib import Path
 
 import pytest
 
-from stedi_assets import observation, stale
+from stedi_assets import local, observation, stale
 from stedi_assets.io_manager import Dates, DeltaIOManager, read_days
 from stedi_assets.landed import landed_objects
 from stedi_assets.schemas import ENTITIES, TABLES
+from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
-from stedi_assets_tests.test_catch_up import landed, person, three_days
+from stedi_assets_tests.test_catch_up import landed, person, phone, three_days
 
 COMMAND = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
 COMMAND += ["-m", "stedi_assets.definitions", "--partition", str(DATES[0])]
@@ -28,7 +34,7 @@ def run(day: date = DATES[0]) -> "subprocess.Popen[bytes]":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_a_random_moment_and_run_again(lake, seed):
     lake.put(plain_objects(seed))
     process = run()
@@ -97,35 +103,81 @@ def test_a_write_whose_inputs_changed_meanwhile_is_done_again(lake, monkeypatch)
     assert ("accelerometer_trusted", DAYS[0]) in marked
 
 
-@pytest.mark.parametrize(
-    "asset",
-    [
-        "customer_landing",
-        "customer_trusted",
-        "accelerometer_trusted",
-        "customers_curated",
-        "step_trainer_trusted",
-        "machine_learning_curated",
-    ],
-)
 @pytest.mark.slow
-def test_a_process_that_ends_right_after_a_tables_commit_loses_nothing(lake, monkeypatch, asset):
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("table", list(TABLES))
+def test_killed_around_a_tables_commit_loses_nothing(lake, table, when):
     three_days(lake)
     lake.put(landed("customer", DAYS[0], "c", person(1, 9, None), person(2, 0, 1)))
-    commit = DeltaIOManager._commit
-
-    def commit_and_die(self, table, frame, dates):
-        token = commit(self, table, frame, dates)
-        if table.name == asset:
-            raise KeyboardInterrupt
-        return token
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DeltaIOManager, "_commit", commit_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            lake.materialize(DAYS[0])
+    lake.put(landed("accelerometer", DAYS[0], "late", phone(2, 2000)))
+    environ = os.environ | {"KILLED": f"{table} {when}"}
+    command = [part.replace("assets.definitions", "assets_tests.killed") for part in COMMAND]
+    done = subprocess.run(command, env=environ, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
     lake.catch_up()
     assert lake.differences() == {}
+
+
+@pytest.fixture
+def own_server(tmp_path, monkeypatch):
+    """A lake on a server of the test's own, that may be stopped or starved."""
+    with local.local_s3(tmp_path / "s3") as server:
+        environ = local.local_environment(server, os.environ, SALT)
+        environ["STEDI_LAKE"] = f"s3://{server.bucket}/{uuid.uuid4().hex}"
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def said_by(process: "subprocess.CompletedProcess[str]") -> str:
+    return process.stdout + process.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_the_server_fails_the_run_in_one_line_and_room_mends_it(own_server):
+    """No file of the server may grow any more: for it the same as a disk without room."""
+    lake = TestLake()
+    lake.put(plain_objects())
+    lake.lake.check()
+    before = resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, (2000, before[1]))
+    full = subprocess.run(COMMAND, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert re.search(
+        r"StediError: S3 at http\S+ failed at writing .*room on its disk", said_by(full)
+    )
+    resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, before)
+    assert subprocess.run(COMMAND, capture_output=True).returncode == 0
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, tmp_path):
+    lake = TestLake()
+    lake.put(plain_objects())
+    process = run()
+    while not list(lake.lake.objects("_stedi/ledger/")) and process.poll() is None:
+        time.sleep(0.05)
+    arguments = Path(f"/proc/{own_server.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    keys = {"AWS_ACCESS_KEY_ID": own_server.access_key}
+    keys["AWS_SECRET_ACCESS_KEY"] = own_server.secret_key
+    os.kill(own_server.pid, signal.SIGTERM)
+    os.waitpid(own_server.pid, 0)
+    for state in (tmp_path / "s3").glob("m[0-9]*"):
+        shutil.rmtree(state)
+    again = subprocess.Popen(
+        arguments, env={"PATH": os.environ["PATH"]} | keys, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.wait() in (0, 1)
+        while not local._answers(own_server):
+            time.sleep(0.1)
+        lake.catch_up()
+        assert lake.differences() == {}
+    finally:
+        again.terminate()
+        again.wait()
 
 
 @pytest.mark.slow
