@@ -210,7 +210,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
         from deltalake.schema import PrimitiveType
 
         names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
@@ -225,6 +225,9 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             )
         except CommitFailedError:
             self._log(table)  # another run created it meanwhile
+        except (DeltaError, OSError) as error:
+            line = first_line(str(error))
+            raise StediError(f"{table.name} was not created: {line}") from None
 
     def _commit(self, table: Table, frame: "DataFrame", dates: Dates | None) -> str:
         # Always with a predicate: an overwrite without one of a table that is empty is for Sail a

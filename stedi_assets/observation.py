@@ -61,9 +61,12 @@ def look(
     )
     found: dict[Partition, set[LandedObject]] = {partition: set() for partition in listing.ledger}
     misplaced: set[str] = set()
-    for entity in entities:
-        for span in spans:
-            for day, one in _landed(lake, entity, span):
+    with ThreadPoolExecutor(len(ENTITIES)) as pool:  # S3 lists one while we read the other
+        listed = pool.map(
+            lambda name: [one for span in spans for one in _landed(lake, name, span)], entities
+        )
+        for entity, ones in zip(entities, listed, strict=True):
+            for day, one in ones:
                 if day is None:
                     misplaced.add(one["Key"])
                     continue
