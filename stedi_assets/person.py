@@ -47,8 +47,14 @@ class Person:
 
     @property
     def pattern(self) -> str:
-        """A regular expression for the email in raw text, JSON's escapes among it."""
-        return "(?i)" + "".join(_in_text(character) for character in self.email)
+        """A regular expression for the email in raw text, JSON's escapes among it.
+
+        Not where it is the end or the beginning of somebody else's.
+        """
+        # Without lookaround, which not every engine has.
+        before = r"(?:^|[^a-z0-9._%+-]|\\[nrtbf]|\\u[0-9a-f]{4})"
+        after = r"(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
+        return f"(?i){before}{''.join(_in_text(c) for c in self.email)}{after}"
 
 
 def _in_text(character: str) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import threading
 import uuid
 from datetime import timedelta
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from stedi_assets import erasure
 from stedi_assets.cli import main
 from stedi_assets.io_manager import Dates
+from stedi_assets.person import Person
 from stedi_assets.schemas import TABLES
 from stedi_assets.settings import today
 from stedi_assets_tests.conftest import TestLake
@@ -189,3 +191,21 @@ def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(l
     monkeypatch.setattr(erasure, "UNDER_WAY_HOURS", 0)
     erasure.erase(lake.lake, timedelta(0))
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"email": "ANN@example.com", ', True),
+        ("ann@example.com", True),
+        (r'{"email":"ann\u0040example.com', True),
+        (r'{"email":"\tann@example\u002Ecom."', True),
+        ('{"email": "joann@example.com", ', False),
+        ('{"email": "jo.ann@example.com", ', False),
+        ('{"email": "ann@example.com.au", ', False),
+        ('{"email": "ann@example-com", ', False),
+    ],
+)
+def test_an_email_is_found_in_raw_text_and_not_within_somebody_elses(text, found):
+    ann = Person("ann@example.com", frozenset(), "", frozenset())
+    assert bool(re.search(ann.pattern, text)) == found
