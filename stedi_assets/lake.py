@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -320,6 +321,7 @@ def open_lake(settings: Settings) -> Lake:
 
 
 _CLIENTS: dict[object, Any] = {}
+_MAKING_CLIENT = threading.Lock()
 
 
 def _timestamp(value: Any) -> datetime:
@@ -331,16 +333,21 @@ def _timestamp(value: Any) -> datetime:
 
 
 def _client(resource: S3Resource, key: object) -> Any:
-    if key not in _CLIENTS:
-        try:
-            client = resource.get_client()
-        except (BotoCoreError, ProfileNotFound) as error:
-            raise StediError(f"The AWS settings do not work: {error}") from error
-        # Half of the time of a listing is botocore's parsing of dates in any format there is.
-        parsers = client._endpoint._response_parser_factory
-        parsers.set_parser_defaults(timestamp_parser=_timestamp)
-        _CLIENTS[key] = client
-    return _CLIENTS[key]
+    with _MAKING_CLIENT:  # of two clients neither knows the other's exception classes
+        if key not in _CLIENTS:
+            _CLIENTS[key] = _new_client(resource)
+        return _CLIENTS[key]
+
+
+def _new_client(resource: S3Resource) -> Any:
+    try:
+        client = resource.get_client()
+    except (BotoCoreError, ProfileNotFound) as error:
+        raise StediError(f"The AWS settings do not work: {error}") from error
+    # Half of the time of a listing is botocore's parsing of dates in any format there is.
+    parsers = client._endpoint._response_parser_factory
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    return client
 
 
 def table_log(delta: Any, time_column: str | None) -> TableLog:
