@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import date, timedelta
 
 from stedi_assets import ledger, stale
-from stedi_assets.lake import DataFile, Lake
+from stedi_assets.lake import DataFile, Lake, TableLog
 from stedi_assets.landed import LandedObject
 from stedi_assets.ledger import Built
 from stedi_assets.schemas import Table
@@ -61,26 +61,35 @@ class LandingWrite:
 
     def before(self) -> None:
         """Mark what the rows that are about to go, or to be replaced, concern."""
-        self.changed = self._changed()
+        log = self.lake.log(self.table)
+        self.version = log.version if log else -1
+        self.changed = self._changed(log)
         if self.changed:
             self._mark()
 
-    def after(self) -> None:
-        """Mark what the new rows concern, then say in the ledger what the days are built from."""
+    def after(self, token: str) -> None:
+        """Mark what the new rows concern, then say in the ledger what the days are built from.
+
+        token: of the commit. A day that another run wrote after it is that run's to enter.
+        """
+        self.lake.look_again()
         if self.changed:
             self._mark()
+        mine = self.lake.added(self.table, token, after=self.version)
         log = self.lake.log(self.table)
         assert log is not None, "written just now"
         for day, objects in self.listings.items():
-            ledger.record(self.lake, self.entity, day, objects, log)
+            files = log.of(day, day)
+            if {file.path for file in files} == {path for path, of in mine.items() if of == day}:
+                ledger.record(self.lake, self.entity, day, objects, files)
 
-    def _changed(self) -> bool:
-        """Whether any day's objects differ from those that it was built from."""
+    def _changed(self, log: TableLog | None) -> bool:
+        """Whether any day is not what its objects, as they are listed now, make of it."""
         one_day = self.days[0] if len(self.days) == 1 else None
         entries = ledger.built(self.lake, self.entity, one_day)
         return any(
-            Built.of(objects, ()).objects
-            not in {built.objects for built in entries.get((self.entity, day), ())}
+            Built.of(objects, [file.path for file in log.of(day, day)] if log else ())
+            not in entries.get((self.entity, day), ())
             for day, objects in self.listings.items()
         )
 

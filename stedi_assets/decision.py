@@ -5,7 +5,7 @@ The sensors and `stedi catch-up` share it. Nothing here reads anything.
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from stedi_assets.landed import LandedObject
 from stedi_assets.ledger import Built, Partition
@@ -32,6 +32,13 @@ class Work:
     tables: tuple[str, ...]
     start: date | None
     end: date | None
+
+    @property
+    def days(self) -> list[date]:
+        """Each of its ingest dates."""
+        if self.start is None or self.end is None:
+            return []
+        return [self.start + timedelta(n) for n in range((self.end - self.start).days + 1)]
 
     def __str__(self) -> str:
         what = ", ".join(self.tables) or "the whole graph"

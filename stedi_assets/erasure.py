@@ -1,12 +1,17 @@
 """Removes from S3 what left the tables: old data files, old log entries, noncurrent versions."""
 
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from stedi_assets.lake import Lake, is_versioned_log_file
 from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
 from stedi_assets.summaries import SUMMARIES, SUMMARIES_FOLDER
+
+# No write of a table takes longer, from its first file to its commit.
+UNDER_WAY_HOURS = 6
+ATTEMPTS = 10
 
 
 def erase(lake: Lake, retention: timedelta) -> int:
@@ -25,14 +30,14 @@ def erase(lake: Lake, retention: timedelta) -> int:
         SETTLED_FOLDER,
         SUMMARIES_FOLDER,
     ):
-        gone += _erase_versions(lake, path, retention)
+        gone += erase_versions(lake, path, retention)
     return gone
 
 
 def _erase_left_behind(lake: Lake, retention: timedelta) -> int:
     """Delete what a look at who is in left behind when it crashed, or another came first."""
     kept = (lake.get_json(SETTLED) or {}).get("folder")
-    before = datetime.now(UTC) - retention
+    before = lake.now() - retention
     left = [
         found["Key"]
         for found in lake.objects(SETTLED_FOLDER)
@@ -57,17 +62,42 @@ def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> int
     hours = int(retention.total_seconds() // 3600)
     # The ledger holds the names of the landing tables' files, a summary those of its own.
     if not path.startswith(("landing/", "_stedi/")):
-        delta.optimize.compact()
-    removed = delta.vacuum(retention_hours=hours, enforce_retention_duration=False, dry_run=False)
+        _committed(delta, delta.optimize.compact)
+    removed = _vacuum(delta, hours, full=False)
+    # Files that no log entry names: of writes that were cut short, or of one that is under way.
+    removed += _vacuum(delta, max(hours, UNDER_WAY_HOURS), full=True)
     # A commit without data, so that the newest log entry, which stays, holds nobody's statistics.
-    delta.alter.set_table_properties({"delta.logRetentionDuration": f"interval {hours} hours"})
+    properties = {"delta.logRetentionDuration": f"interval {hours} hours"}
+    _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
     return len(removed) + _erase_log(lake, delta.version(), path, retention)
 
 
+def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
+    removed: list[str] = delta.vacuum(
+        retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=full
+    )
+    return removed
+
+
+def _committed(delta: Any, commit: Callable[[], Any]) -> None:
+    """Commit, again where a run that writes the table was first."""
+    from deltalake.exceptions import CommitFailedError
+
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            commit()
+        except CommitFailedError:
+            if attempt == ATTEMPTS:
+                raise
+            delta.update_incremental()
+        else:
+            return
+
+
 def _erase_log(lake: Lake, version: int, path: str, retention: timedelta) -> int:
     """Delete log entries and checkpoints before the checkpoint of a version."""
-    before = datetime.now(UTC) - retention
+    before = lake.now() - retention
     old = [
         found["Key"]
         for found in lake.objects(f"{path}/_delta_log/")
@@ -78,15 +108,15 @@ def _erase_log(lake: Lake, version: int, path: str, retention: timedelta) -> int
     return len(old)
 
 
-def _erase_versions(lake: Lake, path: str, retention: timedelta) -> int:
-    """Delete noncurrent versions and delete markers, where the bucket keeps them."""
+def erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
+    """Delete noncurrent versions and delete markers below a prefix, where the bucket keeps them."""
     client, bucket = lake.client, lake.settings.bucket
     if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
         return 0
-    before = datetime.now(UTC) - retention
+    before = lake.now() - retention
     gone = 0
     pages = client.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=lake.settings.key(path)
+        Bucket=bucket, Prefix=lake.settings.key(prefix)
     )
     for page in pages:
         for found in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:

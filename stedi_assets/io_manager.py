@@ -8,9 +8,10 @@ import functools
 import random
 import re
 import time
+import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -37,7 +38,7 @@ _DAY = 86_400_000
 _WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
-_SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
+_SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
 # The views of this process's session, one a table and version.
 _VIEWS: set[str] = set()
@@ -64,8 +65,21 @@ class Dates:
         """The dates as SQL."""
         return f"ingest_date >= DATE'{self.start}' AND ingest_date <= DATE'{self.end}'"
 
+    @property
+    def days(self) -> list[date]:
+        """Each of the dates."""
+        return [self.start + timedelta(n) for n in range((self.end - self.start).days + 1)]
+
     def __str__(self) -> str:
         return f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
+
+
+@dataclass
+class Seen:
+    """Before a step read: the stale marks of its table, and the versions of its inputs."""
+
+    marks: list[stale.Mark]
+    versions: dict[str, int | None] = field(default_factory=dict)
 
 
 Span = tuple[int, int]  # first and last moment, both included, ms since the epoch
@@ -115,7 +129,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
-        self._see_marks(context)
+        self._see(context, table)
         metadata = context.definition_metadata or {}
         if SUMMARY in metadata:
             return summarized(self, SUMMARIES[metadata[SUMMARY]])
@@ -197,65 +211,91 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         else:
             landing = LandingWrite(self.lake, table, listings)
             landing.before()
-            self.write(table, obj, dates)
-            landing.after()
-        stale.clear(self.lake, self._seen(context, table, dates))
+            landing.after(self.write(table, obj, dates))
+        self._answer_marks(context, table, dates)
         self._report(context, table, dates)
 
-    def _see_marks(self, context: dg.InputContext) -> None:
-        """Remember the stale marks that are there before a step reads its inputs."""
-        table = context.step_context.op.name
-        key = (context.step_context.run_id, table)
-        if key not in _SEEN_MARKS:
+    def _see(self, context: dg.InputContext, table: Table) -> None:
+        """Remember what is there before a step reads its inputs."""
+        name = context.step_context.op.name
+        key = (context.step_context.run_id, name)
+        if key not in _SEEN:
             self.lake.look_again()
-            _SEEN_MARKS[key] = stale.marks(self.lake, table)
+            _SEEN[key] = Seen(stale.marks(self.lake, name))
+        _SEEN[key].versions[table.name] = self._log(table).version
 
-    def _seen(
-        self, context: dg.OutputContext, table: Table, dates: Dates | None
-    ) -> list[stale.Mark]:
-        """The marks that this write answers: seen before it read, of the dates it wrote."""
-        return [
+    def _answer_marks(self, context: dg.OutputContext, table: Table, dates: Dates | None) -> None:
+        """Clear the marks that this write answers: seen before it read, of the dates it wrote.
+
+        Where another run wrote an input meanwhile, this write may stand over a newer one of
+        that run: the dates are marked again.
+        """
+        seen = _SEEN.pop((context.run_id, table.name), None)
+        if seen is None:
+            return
+        self.lake.look_again()
+        for name, version in seen.versions.items():
+            if self._log(TABLES[name]).version != version:
+                stale.mark(self.lake, table.name, dates.days if dates else [None])
+                break
+        answered = [
             mark
-            for mark in _SEEN_MARKS.pop((context.run_id, table.name), [])
+            for mark in seen.marks
             if dates is None
             or (mark.ingest_date is not None and dates.start <= mark.ingest_date <= dates.end)
         ]
+        stale.clear(self.lake, answered)
 
-    def write(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
+    def write(self, table: Table, frame: "DataFrame", dates: Dates | None) -> str:
         """Replace the dates of a table (None: all of it) by a DataFrame, in one atomic commit.
 
-        StediError where columns or types are not the contract's or a row lies outside the dates.
+        The token that the commit carries in its `userMetadata`. StediError where columns or
+        types are not the contract's or a row lies outside the dates.
         """
         check_columns(table, frame)
-        guarded = _guarded(table, frame, dates)
-        self.replace(table, guarded, dates.predicate if dates else None)
+        return self.replace(
+            table, _guarded(table, frame, dates), dates.predicate if dates else None
+        )
 
-    def replace(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
-        """Replace the rows that a SQL predicate takes (None: all), in one atomic commit."""
+    def replace(self, table: Table, frame: "DataFrame", predicate: str | None) -> str:
+        """Replace the rows that a SQL predicate takes (None: all), in one atomic commit.
+
+        The token that the commit carries in its `userMetadata`.
+        """
         if self.lake.log(table) is None:
             self._create(table)
-        self._commit(table, frame, predicate)
+        token = self._commit(table, frame, predicate)
         self.lake.look_again(table)
+        return token
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
+        from deltalake.exceptions import CommitFailedError, DeltaError
         from deltalake.schema import PrimitiveType
 
         names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
-        DeltaTable.create(
-            self.lake.settings.uri(table.path),
-            Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
-            mode="ignore",
-            partition_by=[table.partition_column] if table.partition_column else None,
-            description=table.row,
-            storage_options=self.lake.storage_options,
-        )
+        try:
+            DeltaTable.create(
+                self.lake.settings.uri(table.path),
+                Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
+                mode="ignore",
+                partition_by=[table.partition_column] if table.partition_column else None,
+                description=table.row,
+                storage_options=self.lake.storage_options,
+            )
+        except CommitFailedError:
+            pass  # another run created it meanwhile
+        except (DeltaError, OSError) as error:
+            line = first_line(str(error))
+            raise StediError(f"{table.name} was not created: {line}") from None
         self.lake.look_again(table)
 
-    def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
-        writer = frame.write.format("delta").mode("overwrite")
-        if predicate is not None:
-            writer = writer.option("replaceWhere", predicate)
+    def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> str:
+        # Always with a predicate: an overwrite without one of a table that is empty is for Sail a
+        # blind append, which never conflicts: of two at once both would stay.
+        token = uuid.uuid4().hex
+        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
+        writer = writer.option("replaceWhere", predicate or "true")
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 writer.save(self.lake.settings.uri(table.path))
@@ -268,7 +308,9 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 raise StediError(
                     f"{table.name} was not written{scope}: {first_line(message)}"
                 ) from None
-            return
+            else:
+                return token
+        raise AssertionError("the last attempt returns or raises")
 
     # ------------------------------------------------------------------ telling
 
@@ -363,10 +405,25 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
     return frame.withColumn("ingest_date", guarded).select(*table.column_names)
 
 
+# How the engines begin what they say of themselves and of storage. Anything else may be a text
+# made of rows (`raise_error`).
+_OF_THE_ENGINE = re.compile(
+    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]|a row of [a-z_]+ has ingest_date [-0-9nul]+, outside"
+    r"|(arrow|cast|delta|delta kernel|execution|external|generic s3|internal|i/?o|object ?store"
+    r"|parquet|resources|schema|transport)[a-z ]* (error|exhausted)|failed to|error during)",
+    re.IGNORECASE,
+)
+
+
 def first_line(message: str) -> str:
     """The first line of an engine's message, without what it quotes of the data."""
     line = message.strip().splitlines()[0] if message.strip() else "no message"
-    return line[:300]
+    if not _OF_THE_ENGINE.match(line):
+        return "the engine failed with a message that may hold data, so it is not shown."
+    # Engines do not escape what they quote: from the first quotation mark to the last one.
+    for mark in "\"'`":
+        line = re.sub(f"{mark}.*{mark}|{mark}.*", f"{mark}…{mark}", line)
+    return re.sub(r"\S*@\S*", "…", line)[:300]
 
 
 class LandedObjects(dg.ConfigurableIOManager):

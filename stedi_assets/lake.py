@@ -5,11 +5,13 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
+from urllib.parse import unquote
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -176,21 +178,39 @@ class Lake:
 
     def get_json(self, path: str) -> Any:
         """The JSON file at a path under the lake, or None where there is none."""
-        try:
-            answer = self.client.get_object(
-                Bucket=self.settings.bucket, Key=self.settings.key(path)
-            )
-        except self.client.exceptions.NoSuchKey:
-            return None
-        return json.loads(answer["Body"].read())
+        with self._told(f"reading {path}"):
+            try:
+                answer = self.client.get_object(
+                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                )
+            except self.client.exceptions.NoSuchKey:
+                return None
+            return json.loads(answer["Body"].read())
 
     def put_json(self, path: str, value: Any) -> None:
         """Write a JSON file under the lake; S3 replaces it as a whole or not at all."""
-        self.client.put_object(
-            Bucket=self.settings.bucket,
-            Key=self.settings.key(path),
-            Body=json.dumps(value, separators=(",", ":")).encode(),
-        )
+        self.put(path, json.dumps(value, separators=(",", ":")).encode())
+
+    def put(self, path: str, body: bytes) -> None:
+        """Write an object under the lake; S3 replaces it as a whole or not at all."""
+        with self._told(f"writing {path}"):
+            self.client.put_object(
+                Bucket=self.settings.bucket, Key=self.settings.key(path), Body=body
+            )
+
+    @contextmanager
+    def _told(self, doing: str) -> Iterator[None]:
+        """S3's refusals as one line: what was asked of it, where, and what to look at."""
+        try:
+            yield
+        except (ClientError, BotoCoreError) as error:
+            what = type(error).__name__
+            if isinstance(error, ClientError):
+                what = error.response.get("Error", {}).get("Code", what)
+            raise StediError(
+                f"S3 at {self.settings.endpoint or 'AWS'} failed at {doing}: {what}. Check that it"
+                " runs, has room on its disk, and that the keys may do this; then run again."
+            ) from None
 
     def objects(
         self, path: str, *, after: str | None = None, until: str | None = None
@@ -201,12 +221,18 @@ class Lake:
         """
         start = len(self.settings.key(""))
         start += 1 if self.settings.prefix and not self.settings.key("").endswith("/") else 0
-        pages = self.client.get_paginator("list_objects_v2").paginate(
-            Bucket=self.settings.bucket,
-            Prefix=self.settings.key(path),
-            **({"StartAfter": self.settings.key(after)} if after else {}),
+        pages = iter(
+            self.client.get_paginator("list_objects_v2").paginate(
+                Bucket=self.settings.bucket,
+                Prefix=self.settings.key(path),
+                **({"StartAfter": self.settings.key(after)} if after else {}),
+            )
         )
-        for page in pages:
+        while True:
+            with self._told(f"listing {path}"):
+                page = next(pages, None)
+            if page is None:
+                return
             for found in page.get("Contents", ()):
                 key = found["Key"][start:]
                 if until is not None and key > until:
@@ -221,7 +247,8 @@ class Lake:
     def delete(self, paths: list[str]) -> None:
         """Delete objects by their paths under the lake; one that is gone already is fine."""
         for path in paths:
-            self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
+            with self._told(f"deleting {path}"):
+                self.client.delete_object(Bucket=self.settings.bucket, Key=self.settings.key(path))
 
     def delta(self, table: Table) -> Any:
         """delta-rs's view of a table as it is now, or None where it was never written."""
@@ -284,6 +311,35 @@ class Lake:
             else:
                 self._looked_at.discard(table.name)
 
+    def added(self, table: Table, token: str, *, after: int) -> dict[str, date | None]:
+        """The data files that a commit added, by path, with their ingest dates.
+
+        The commit after a version whose `userMetadata` is the token; a write that changed
+        nothing made no commit and added none.
+        """
+        log = self.log(table)
+        for version in range(log.version if log else after, after, -1):
+            entry = self._log_entry(table, version)
+            if any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry):
+                adds = [line["add"] for line in entry if "add" in line]
+                return {
+                    unquote(add["path"]): _date(add["partitionValues"].get("ingest_date"))
+                    for add in adds
+                }
+        return {}
+
+    def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
+        path = self.settings.key(f"{table.path}/_delta_log/{version:020}.json")
+        try:
+            answer = self.client.get_object(Bucket=self.settings.bucket, Key=path)
+        except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
+            return []
+        return [json.loads(line) for line in answer["Body"].read().splitlines()]
+
+
+def _date(text: str | None) -> date | None:
+    return date.fromisoformat(text) if text else None
+
 
 @functools.cache
 def open_lake(settings: Settings) -> Lake:
@@ -292,6 +348,7 @@ def open_lake(settings: Settings) -> Lake:
 
 
 _CLIENTS: dict[object, Any] = {}
+_MAKING_CLIENT = threading.Lock()
 
 
 def _timestamp(value: Any) -> datetime:
@@ -303,16 +360,21 @@ def _timestamp(value: Any) -> datetime:
 
 
 def _client(resource: S3Resource, key: object) -> Any:
-    if key not in _CLIENTS:
-        try:
-            client = resource.get_client()
-        except (BotoCoreError, ProfileNotFound) as error:
-            raise StediError(f"The AWS settings do not work: {error}") from error
-        # Half of the time of a listing is botocore's parsing of dates in any format there is.
-        parsers = client._endpoint._response_parser_factory
-        parsers.set_parser_defaults(timestamp_parser=_timestamp)
-        _CLIENTS[key] = client
-    return _CLIENTS[key]
+    with _MAKING_CLIENT:  # of two clients neither knows the other's exception classes
+        if key not in _CLIENTS:
+            _CLIENTS[key] = _new_client(resource)
+        return _CLIENTS[key]
+
+
+def _new_client(resource: S3Resource) -> Any:
+    try:
+        client = resource.get_client()
+    except (BotoCoreError, ProfileNotFound) as error:
+        raise StediError(f"The AWS settings do not work: {error}") from error
+    # Half of the time of a listing is botocore's parsing of dates in any format there is.
+    parsers = client._endpoint._response_parser_factory
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    return client
 
 
 def table_log(delta: Any, time_column: str | None) -> TableLog:

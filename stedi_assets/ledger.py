@@ -13,7 +13,7 @@ from dataclasses import astuple, dataclass
 from datetime import date
 from typing import Any
 
-from stedi_assets.lake import Lake, TableLog
+from stedi_assets.lake import DataFile, Lake
 from stedi_assets.landed import LandedObject
 
 Partition = tuple[str, date]  # entity and ingest date
@@ -65,10 +65,11 @@ def built(lake: Lake, entity: str, day: date | None = None) -> dict[Partition, s
     return found
 
 
-def record(lake: Lake, entity: str, day: date, objects: list[LandedObject], log: TableLog) -> None:
+def record(
+    lake: Lake, entity: str, day: date, objects: list[LandedObject], files: list[DataFile]
+) -> None:
     """Write the entry of a partition that was just written, in the place of those before it."""
     before = [found["Key"] for found in lake.objects(_folder(entity, day))]
-    files = log.of(day, day)
     now = Built.of(objects, [f.path for f in files])
     path = _path((entity, day), now)
     entry = {

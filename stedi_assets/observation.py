@@ -26,8 +26,8 @@ class Listing:
     objects: dict[Partition, tuple[LandedObject, ...]] = field(default_factory=dict)
     ledger: dict[Partition, set[Built]] = field(default_factory=dict)
     misplaced: list[str] = field(default_factory=list)
-    # When the newest object of a partition landed, by S3's clock.
-    newest: dict[Partition, datetime] = field(default_factory=dict)
+    # When each object landed, by S3's clock.
+    when: dict[LandedObject, datetime] = field(default_factory=dict)
 
 
 def ledger_of(lake: Lake) -> dict[Partition, set[Built]]:
@@ -62,17 +62,18 @@ def look(
     )
     found: dict[Partition, set[LandedObject]] = {partition: set() for partition in listing.ledger}
     misplaced: set[str] = set()
-    for entity in entities:
-        for span in spans:
-            for day, one in _landed(lake, entity, span):
+    with ThreadPoolExecutor(len(ENTITIES)) as pool:  # S3 lists one while we read the other
+        listed = pool.map(
+            lambda name: [one for span in spans for one in _landed(lake, name, span)], entities
+        )
+        for entity, ones in zip(entities, listed, strict=True):
+            for day, one in ones:
                 if day is None:
                     misplaced.add(one["Key"])
                     continue
                 landed = LandedObject(one["Key"], one["ETag"].strip('"'), one["Size"])
                 found.setdefault((entity, day), set()).add(landed)
-                when = one["LastModified"]
-                newest = listing.newest.setdefault((entity, day), when)
-                listing.newest[entity, day] = max(newest, when)
+                listing.when[landed] = one["LastModified"]
     listing.objects = {partition: tuple(objects) for partition, objects in found.items()}
     listing.misplaced = sorted(misplaced)
     return listing

@@ -5,12 +5,13 @@ import hashlib
 import re
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
 from stedi_assets import records
+from stedi_assets.erasure import erase_versions
 from stedi_assets.io_manager import DeltaIOManager
 from stedi_assets.lake import Lake
 from stedi_assets.landed import UnreadableError, landed_objects, landed_text
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
 
+UNREADABLE = "unreadable object "
+
+
 def normalized(email: str) -> str:
     """An email as the tables store it."""
     return email.strip(records.WHITE).lower()
@@ -39,6 +43,26 @@ class Person:
     email: str
     devices: frozenset[str]
     subject_id: str
+    # Devices that others' records name too: their readings are not this person's alone.
+    shared: frozenset[str]
+
+    @property
+    def pattern(self) -> str:
+        """A regular expression for the email in raw text, JSON's escapes among it.
+
+        Not where it is the end or the beginning of somebody else's.
+        """
+        # Without lookaround, which not every engine has.
+        before = r"(?:^|[^a-z0-9._%+-]|\\[nrtbf]|\\u[0-9a-f]{4})"
+        after = r"(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
+        return f"(?i){before}{''.join(_in_text(c) for c in self.email)}{after}"
+
+
+def _in_text(character: str) -> str:
+    """A character as itself or escaped, in either case."""
+    cases = {character, character.lower(), character.upper()}
+    escapes = [re.sub("(....)", r"\\\\u\1", c.encode("utf-16-be").hex()) for c in sorted(cases)]
+    return f"(?:{'|'.join([*map(re.escape, sorted(cases)), *escapes])})"
 
 
 def find(io: DeltaIOManager, email: str) -> Person:
@@ -59,7 +83,9 @@ def find(io: DeltaIOManager, email: str) -> Person:
     )
     shared = {row[0] for row in others.select("serialNumber").distinct().collect()}
     salted = (io.lake.settings.salt() + known).encode()
-    return Person(known, frozenset(theirs - shared), hashlib.sha256(salted).hexdigest())
+    return Person(
+        known, frozenset(theirs - shared), hashlib.sha256(salted).hexdigest(), frozenset(shared)
+    )
 
 
 def _rows(io: DeltaIOManager, name: str, person: Person) -> "DataFrame | None":
@@ -79,8 +105,8 @@ def _is_of(name: str, person: Person) -> "Column":
     theirs = F.coalesce(theirs, F.lit(False))
     if not name.endswith("_landing"):
         return theirs
-    corrupt = F.lower(F.coalesce(F.col("_corrupt_record"), F.lit("")))
-    return theirs | corrupt.contains(person.email)
+    corrupt = F.coalesce(F.col("_corrupt_record"), F.lit(""))
+    return theirs | corrupt.rlike(person.pattern)
 
 
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
@@ -113,44 +139,46 @@ def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
     taken: dict[str, int] = {}
     unreadable: list[str] = []
     for entity in ENTITIES.values():
-        rows = _rows(io, f"{entity.name}_landing", person)
+        name = f"{entity.name}_landing"
+        rows = _rows(io, name, person)
         if rows is None:
             continue
         days: list[date] = sorted(r[0] for r in rows.select("ingest_date").distinct().collect())
-        taken[f"{entity.name}_landing"] = sum(
-            _forget_day(io.lake, entity, day, person, unreadable) for day in days
-        )
+        taken[name] = sum(_forget_day(io.lake, entity, day, person) for day in days)
+        unreadable += _unreadable(io.read(TABLES[name]))
     drop_summaries(io.lake)
     audit = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "subject_id": person.subject_id,
         "rows": taken,
+        "devices_shared_with_others": len(person.shared),
         "unreadable_objects": unreadable,
     }
     io.lake.put_json(f"_stedi/audit/{audit['when']}-{uuid.uuid4().hex[:8]}.json", audit)
     return audit
 
 
-def _forget_day(
-    lake: Lake, entity: Entity, day: date, person: Person, unreadable: list[str]
-) -> int:
+def _unreadable(landing: "DataFrame") -> list[str]:
+    """The objects of all days in which nobody can be looked for."""
+    texts = landing.where(F.col("_corrupt_record").startswith(UNREADABLE))
+    said = [row[0] for row in texts.select("_corrupt_record").collect()]
+    return sorted(text.removeprefix(UNREADABLE).rpartition(": ")[0] for text in said)
+
+
+def _forget_day(lake: Lake, entity: Entity, day: date, person: Person) -> int:
     taken = 0
     for landed in landed_objects(lake, entity.name, day):
         try:
             text = landed_text(lake, landed.key)
         except UnreadableError:
-            unreadable.append(landed.key)
-            continue
+            continue  # `_unreadable` tells
         kept, count = without(text, entity, person)
         if count:
             data = kept.encode()
             zipped = landed.key.lower().endswith(".gz")
-            lake.client.put_object(
-                Bucket=lake.settings.bucket,
-                Key=lake.settings.key(landed.key),
-                Body=gzip.compress(data) if zipped else data,
-            )
+            lake.put(landed.key, gzip.compress(data) if zipped else data)
+            erase_versions(lake, landed.key, timedelta(0))
         taken += count
     return taken
 
@@ -169,7 +197,7 @@ def without(text: str, entity: Entity, person: Person) -> tuple[str, int]:
 
 
 def _record_is_of(entity: Entity, raw: str, fields: dict[str, Any] | None, person: Person) -> bool:
-    if person.email in raw.lower():
+    if re.search(person.pattern, raw):
         return True
     value = str((fields or {}).get("serialNumber", "")).strip(records.WHITE)
     if entity.name == "step_trainer":

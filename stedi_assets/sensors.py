@@ -5,25 +5,30 @@ One run at a time: a run reads what the one before it wrote, and no date is writ
 
 import hashlib
 import json
-from collections.abc import Collection
-from datetime import date, timedelta
+import time
+from collections.abc import Collection, Iterable
+from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from stedi_assets import observation, stale
+from stedi_assets import ledger, observation, stale
 from stedi_assets.catch_up import ATTEMPTS, RANGE_TAGS
 from stedi_assets.decision import Work, what_must_run
 from stedi_assets.io_manager import DeltaIOManager
 from stedi_assets.lake import Lake
+from stedi_assets.ledger import Partition
 from stedi_assets.membership import Membership
 from stedi_assets.observation import Dates, Listing, ledger_of
 from stedi_assets.schemas import TABLES
 from stedi_assets.settings import StediError, today
+from stedi_assets.stale import Mark
 
 SECONDS = 10
 NEWEST = 20  # built dates looked at in every tick; all others come round within ROUNDS ticks
 ROUNDS = 10
 WORK_TAG = "stedi/work"
+MOST_PERIODS = 6  # quiet periods that an object waits where others keep landing
+LOST_AFTER = timedelta(minutes=30)
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -97,38 +102,71 @@ def _failures(instance: dg.DagsterInstance, request: dg.RunRequest) -> int:
     return instance.get_runs_count(filters)
 
 
-def next_request(
-    lake: Lake, io: DeltaIOManager, tick: int
-) -> tuple[dg.RunRequest | None, list[str]]:
-    """The next run to request, if any, and the misplaced objects."""
-    listing = look(lake, tick)
-    misplaced = listing.misplaced
+def wanted_runs(lake: Lake, io: DeltaIOManager, listing: Listing) -> list[dg.RunRequest]:
+    """The runs that could be requested next, the first before the others.
+
+    What comes after the first is for when it was given up: a stretch of dates has its single dates
+    after it, changed dates have the stale tables, so that one bad date holds up no other.
+    """
     changed = observation.changed(lake, listing)
-    # S3 tells its time in whole seconds, rounded down: one more.
-    landed_before = lake.now() + timedelta(seconds=1 - lake.settings.quiet_seconds)
-    quiet = {p for p in changed if listing.newest.get(p, landed_before) <= landed_before}
-    restless = {day for _, day in changed - quiet}
+    now = lake.now()
+    restless = {p[1] for p in changed if not is_quiet(lake, listing, p, now)}
     marks = stale.marks(lake)
-    work = what_must_run({day for _, day in quiet} - restless, marks)
+    days = {day for _, day in changed} - restless
+    work = what_must_run(days, marks)
+    work += [Work(w.tables, day, day) for w in work if len(w.days) > 1 for day in w.days]
+    work += what_must_run((), marks) if days else []
     if work:
-        first = work[0]
-        content = json.dumps(
-            [
-                sorted(
-                    (o.key, o.etag)
-                    for (_, day), objects in listing.objects.items()
-                    if first.start and first.end and first.start <= day <= first.end
-                    for o in objects
-                ),
-                sorted(mark.path for mark in marks if mark.table in first.tables),
-            ]
-        )
-        return run_request(first, content), misplaced
+        return [run_request(one, _content(one, listing, marks)) for one in work]
     membership = Membership(io)
-    if not restless and not membership.is_settled():
+    if not membership.is_settled():
         tag = hashlib.sha256(json.dumps(membership.versions).encode()).hexdigest()[:20]
-        return dg.RunRequest(job_name="settle_membership", tags={WORK_TAG: tag}), misplaced
-    return None, misplaced
+        return [dg.RunRequest(job_name="settle_membership", tags={WORK_TAG: tag})]
+    return []
+
+
+def is_quiet(lake: Lake, listing: Listing, partition: Partition, now: datetime) -> bool:
+    """Whether nothing landed in a partition for STEDI_QUIET_SECONDS, so that it may run.
+
+    Where objects keep landing, one that has waited `MOST_PERIODS` times as long is enough.
+    """
+    # S3 tells its time in whole seconds, rounded down: one more.
+    period = timedelta(seconds=lake.settings.quiet_seconds)
+    landed_before = now + timedelta(seconds=1) - period
+    restless = [o for o in listing.objects[partition] if listing.when[o] > landed_before]
+    if not restless:
+        return True
+    entries = [ledger.entry(lake, partition, one) for one in listing.ledger.get(partition, ())]
+    read = {landed for entry in entries if entry for landed in entry.objects}
+    waiting = [listing.when[o] for o in listing.objects[partition] if o not in read]
+    return bool(waiting) and min(waiting) <= landed_before - (MOST_PERIODS - 1) * period
+
+
+def _content(work: Work, listing: Listing, marks: Iterable[Mark]) -> str:
+    """What a run would read: the same run over other objects has failed attempts of its own."""
+    days = set(work.days)
+    objects = sorted(
+        (o.key, o.etag)
+        for (_, day), objects in listing.objects.items()
+        if day in days
+        for o in objects
+    )
+    return json.dumps([objects, sorted(m.path for m in marks if m.table in work.tables)])
+
+
+def _is_under_way(context: dg.SensorEvaluationContext) -> bool:
+    """Whether a run is under way; one that has said nothing for `LOST_AFTER` is not."""
+    instance = context.instance
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+        said = newest[0].timestamp if newest else time.time()
+        if time.time() - said < LOST_AFTER.total_seconds():
+            return True
+        context.log.warning(
+            f"Run {run.run_id} has said nothing for {LOST_AFTER}: it is taken for lost (its"
+            " process or machine ended without a word)."
+        )
+    return False
 
 
 @dg.sensor(
@@ -141,18 +179,36 @@ def landing_sensor(
     context: dg.SensorEvaluationContext, io_manager: dg.ResourceParam[DeltaIOManager]
 ) -> dg.SensorResult:
     tick = int(context.cursor or 0)
-    if context.instance.get_runs_count(dg.RunsFilter(statuses=_UNFINISHED)):
+    if _is_under_way(context):
         return dg.SensorResult(skip_reason="A run is under way; the next one waits for it.")
-    request, misplaced = next_request(io_manager.lake, io_manager, tick)
-    for name in misplaced:
+    lake, cursor = io_manager.lake, str(tick + 1)
+    listing = look(lake, tick)
+    for name in listing.misplaced:
         context.log.warning(f"Not landed (no ingest_date folder with a valid date): {name}")
-    cursor = str(tick + 1)
-    if request is None:
-        return dg.SensorResult(skip_reason="The tables are as S3 has it.", cursor=cursor)
-    if _failures(context.instance, request) >= ATTEMPTS:
+    request, given_up = _not_given_up(context, wanted_runs(lake, io_manager, listing))
+    if given_up and not request:
+        # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
+        everywhere = wanted_runs(lake, io_manager, observation.look(lake))
+        request, given_up = _not_given_up(context, everywhere)
+    if request:
+        return dg.SensorResult(run_requests=[request], cursor=cursor)
+    if given_up:
         raise StediError(
             f"The same run failed {ATTEMPTS} times and is not requested again: see the failed runs"
-            f" with tag {WORK_TAG}={request.tags[WORK_TAG]}; it is requested again when what"
-            " landed changes, or run it by hand."
+            f" with tag {WORK_TAG}={', '.join(given_up)}; it is requested again when what landed"
+            " changes, or run it by hand."
         )
-    return dg.SensorResult(run_requests=[request], cursor=cursor)
+    return dg.SensorResult(skip_reason="The tables are as S3 has it.", cursor=cursor)
+
+
+def _not_given_up(
+    context: dg.SensorEvaluationContext, requests: Iterable[dg.RunRequest]
+) -> tuple[dg.RunRequest | None, list[str]]:
+    """The first request that has not failed too often, and the tags of those before it."""
+    given_up: list[str] = []
+    for request in requests:
+        if _failures(context.instance, request) < ATTEMPTS:
+            return request, given_up
+        given_up.append(request.tags[WORK_TAG])
+        context.log.error(f"Failed {ATTEMPTS} times, given up: {WORK_TAG}={given_up[-1]}")
+    return None, given_up

@@ -28,8 +28,7 @@ class Mark:
 def mark(lake: Lake, table: str, dates: Iterable[date | None]) -> None:
     """Mark partitions of a table stale (None: all of an unpartitioned table)."""
     for day in sorted(set(dates), key=str):
-        path = f"{_FOLDER}{table}/{day or 'all'}/{uuid.uuid4().hex}"
-        lake.client.put_object(Bucket=lake.settings.bucket, Key=lake.settings.key(path), Body=b"")
+        lake.put(f"{_FOLDER}{table}/{day or 'all'}/{uuid.uuid4().hex}", b"")
 
 
 def marks(lake: Lake, table: str | None = None) -> list[Mark]:

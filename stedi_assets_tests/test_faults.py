@@ -2,28 +2,39 @@
 
 import os
 import random
+import re
+import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
+from datetime import date
+from pathlib import Path
 
 import pytest
 
+from stedi_assets import local, observation, stale
+from stedi_assets.io_manager import Dates, DeltaIOManager, read_days
+from stedi_assets.landed import landed_objects
+from stedi_assets.schemas import ENTITIES, TABLES
+from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
-from stedi_assets_tests.test_catch_up import landed, person, three_days
+from stedi_assets_tests.test_catch_up import landed, person, phone, three_days
 
 COMMAND = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
 COMMAND += ["-m", "stedi_assets.definitions", "--partition", str(DATES[0])]
 
 
-def run() -> "subprocess.Popen[bytes]":
+def run(day: date = DATES[0]) -> "subprocess.Popen[bytes]":
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    return subprocess.Popen(COMMAND, start_new_session=True, **quiet)
+    return subprocess.Popen([*COMMAND[:-1], str(day)], start_new_session=True, **quiet)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_killed_at_a_random_moment_and_run_again(lake, seed):
     lake.put(plain_objects(seed))
     process = run()
@@ -35,44 +46,137 @@ def test_killed_at_a_random_moment_and_run_again(lake, seed):
 
 
 @pytest.mark.slow
-def test_two_runs_over_the_same_date_at_once(lake):
-    lake.put(plain_objects())
-    processes = [run(), run()]
-    assert [p.wait() for p in processes] == [0, 0]
+@pytest.mark.parametrize("days", [(DATES[0], DATES[0]), (DATES[0], DATES[1])])
+def test_two_runs_over_the_same_and_over_neighbouring_dates_at_once(lake, days):
+    for seed, day in enumerate(DATES[:2]):
+        lake.put(plain_objects(seed, day))
+    for _ in range(2):  # the first time the tables are made, the second time rewritten
+        processes = [run(day) for day in days]
+        assert [p.wait() for p in processes] == [0, 0]
     lake.catch_up()
     assert lake.differences() == {}
 
 
-@pytest.mark.parametrize(
-    "asset",
-    [
-        "customer_landing",
-        "customer_trusted",
-        "accelerometer_trusted",
-        "customers_curated",
-        "step_trainer_trusted",
-        "machine_learning_curated",
-    ],
-)
-@pytest.mark.slow
-def test_a_process_that_ends_right_after_a_tables_commit_loses_nothing(lake, monkeypatch, asset):
-    from stedi_assets.io_manager import DeltaIOManager
+def test_a_landing_run_that_another_overtook_does_not_vouch_for_the_others_rows(lake):
+    """An older listing's rows, committed last, stand there until the next run, and it is known."""
+    from stedi_assets.bookkeeping import LandingWrite
+    from stedi_assets.definitions import io_manager
 
+    table, entity, day = TABLES["customer_landing"], ENTITIES["customer"], DAYS[0]
+
+    def begin():
+        listings = {day: landed_objects(lake.lake, entity.name, day)}
+        landing = LandingWrite(lake.lake, table, listings)
+        landing.before()
+        return landing, read_days(io_manager, entity, listings)
+
+    lake.put(landed("customer", day, "one", person(1, 0, 1)))
+    older, older_rows = begin()
+    lake.put(landed("customer", day, "two", person(2, 0, 1)))
+    newer, newer_rows = begin()
+    newer_token = io_manager.write(table, newer_rows, Dates(day, day))
+    older_token = io_manager.write(table, older_rows, Dates(day, day))
+    older.after(older_token)
+    newer.after(newer_token)
+    listing = observation.look(lake.lake)
+    assert observation.changed(lake.lake, listing) == {("customer", day)}
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_a_write_whose_inputs_changed_meanwhile_is_done_again(lake, monkeypatch):
     three_days(lake)
-    lake.put(landed("customer", DAYS[0], "c", person(1, 9, None), person(2, 0, 1)))
-    commit = DeltaIOManager._commit
+    write = DeltaIOManager.write
+    others = []
 
-    def commit_and_die(self, table, frame, dates):
-        commit(self, table, frame, dates)
-        if table.name == asset:
-            raise KeyboardInterrupt
+    def write_after_another_run(self, table, frame, dates):
+        if table.name == "accelerometer_trusted" and not others:
+            others.append("started")
+            empty = self.read(TABLES["customer_trusted"]).where("false")
+            write(self, TABLES["customer_trusted"], empty, None)
+        return write(self, table, frame, dates)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DeltaIOManager, "_commit", commit_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            lake.materialize(DAYS[0])
+        patch.setattr(DeltaIOManager, "write", write_after_another_run)
+        lake.materialize(DAYS[0], DAYS[0], "accelerometer_trusted")
+    marked = {(mark.table, mark.ingest_date) for mark in stale.marks(lake.lake)}
+    assert ("accelerometer_trusted", DAYS[0]) in marked
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("table", list(TABLES))
+def test_killed_before_and_after_a_tables_commit_loses_nothing(lake, table):
+    three_days(lake)
+    command = [part.replace("assets.definitions", "assets_tests.killed") for part in COMMAND]
+    for when, consent in (("before", None), ("after", 1)):
+        lake.put(landed("customer", DAYS[0], "c", person(1, 9, consent), person(2, 0, 1)))
+        lake.put(landed("accelerometer", DAYS[0], f"late {when}", phone(2, 2000)))
+        environ = os.environ | {"KILLED": f"{table} {when}"}
+        done = subprocess.run(command, env=environ, capture_output=True)
+        assert done.returncode == -signal.SIGKILL
+        lake.catch_up()
+        assert lake.differences() == {}
+
+
+@pytest.fixture
+def own_server(tmp_path, monkeypatch):
+    """A lake on a server of the test's own, that may be stopped or starved."""
+    with local.local_s3(tmp_path / "s3") as server:
+        environ = local.local_environment(server, os.environ, SALT)
+        environ["STEDI_LAKE"] = f"s3://{server.bucket}/{uuid.uuid4().hex}"
+        for name, value in environ.items():
+            monkeypatch.setenv(name, value)
+        yield server
+
+
+def said_by(process: "subprocess.CompletedProcess[str]") -> str:
+    return process.stdout + process.stderr
+
+
+@pytest.mark.slow
+def test_a_full_disk_on_the_server_fails_the_run_in_one_line_and_room_mends_it(own_server):
+    """No file of the server may grow any more: for it the same as a disk without room."""
+    lake = TestLake()
+    lake.put(plain_objects())
+    lake.lake.check()
+    before = resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, (2000, before[1]))
+    full = subprocess.run(COMMAND, capture_output=True, text=True)
+    assert full.returncode == 1
+    told = r"StediError: (S3 at http\S+ failed at writing|\w+ was not (created|written)).+"
+    assert re.search(told, said_by(full))
+    resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, before)
+    assert subprocess.run(COMMAND, capture_output=True).returncode == 0
     lake.catch_up()
     assert lake.differences() == {}
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, tmp_path):
+    lake = TestLake()
+    lake.put(plain_objects())
+    process = run()
+    while not list(lake.lake.objects("_stedi/ledger/")) and process.poll() is None:
+        time.sleep(0.05)
+    arguments = Path(f"/proc/{own_server.pid}/cmdline").read_bytes().split(b"\0")[:-1]
+    keys = {"AWS_ACCESS_KEY_ID": own_server.access_key}
+    keys["AWS_SECRET_ACCESS_KEY"] = own_server.secret_key
+    os.kill(own_server.pid, signal.SIGTERM)
+    os.waitpid(own_server.pid, 0)
+    for state in (tmp_path / "s3").glob("m[0-9]*"):
+        shutil.rmtree(state)
+    again = subprocess.Popen(
+        arguments, env={"PATH": os.environ["PATH"]} | keys, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert process.wait() in (0, 1)
+        while not local._answers(own_server):
+            time.sleep(0.1)
+        lake.catch_up()
+        assert lake.differences() == {}
+    finally:
+        again.terminate()
+        again.wait()
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 from pyspark.sql import functions as F
 
-from stedi_assets.io_manager import Dates, check_columns, preview
+from stedi_assets.io_manager import Dates, check_columns, first_line, preview
 from stedi_assets.schemas import TABLES
 from stedi_assets.settings import StediError
 from stedi_assets_tests.odd_data import DATES, plain_objects
@@ -83,6 +83,42 @@ def test_concurrent_writes_to_neighbouring_and_the_same_dates_all_succeed(manage
     assert counts(manager) == dict.fromkeys(days, 4)
 
 
+@pytest.mark.parametrize("dates", [Dates(DAY, DAY), None])
+def test_concurrent_first_writes_leave_the_rows_of_one_of_them(manager, dates):
+    table = STEPS if dates else TABLES["customers_curated"]
+    row = {"bigint": 1, "string": "s", "date": DAY}
+    columns = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+    rows = [tuple(row[c.type] for c in table.columns)] * 2
+    start = threading.Barrier(4)
+    errors: list[Exception] = []
+
+    def write() -> None:
+        frame = manager.spark.spark_session.createDataFrame(rows, columns)
+        start.wait()
+        try:
+            manager.write(table, frame, dates)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert sum(file.rows for file in manager.lake.log(table).files) == len(rows)
+
+
+def test_the_files_of_a_commit_are_found_by_its_token(manager):
+    token = manager.write(STEPS, steps(manager, DAY, count=3), Dates(DAY, DAY))
+    mine = {file.path for file in manager.lake.log(STEPS).files}
+    nothing = steps(manager, DAY, count=0)
+    other = manager.write(STEPS, nothing, Dates(date(2022, 6, 19), date(2022, 6, 19)))
+    manager.write(STEPS, steps(manager, DAY, count=4), Dates(DAY, DAY))
+    assert manager.lake.added(STEPS, token, after=-1) == dict.fromkeys(mine, DAY)
+    assert manager.lake.added(STEPS, other, after=-1) == {}
+
+
 def test_a_table_never_materialized_says_which_asset_to_materialize(manager):
     with pytest.raises(StediError, match=r"customer_trusted was never materialized.*--select"):
         manager.read(TABLES["customer_trusted"])
@@ -134,3 +170,20 @@ def test_the_preview_hides_every_personal_column():
     shown = preview(table, [row])
     assert all(f"value of {name}" not in shown for name in table.personal_columns)
     assert "value of registrationDate" in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Cast error: Cannot cast string 'O'Brien' to Int64", "Cast error: Cannot cast string '…'"),
+        ("[CAST_INVALID_INPUT] The value 'Ann of type", "[CAST_INVALID_INPUT] The value '…'"),
+        ("[USER_RAISED_EXCEPTION] Ann", "the engine failed with a message that may hold data"),
+        ("Ann Example", "the engine failed with a message that may hold data"),
+        ("Failed to parse a@example.com\nAnn", "Failed to parse …"),
+        ("Generic S3 error: No space left on device", "Generic S3 error: No space left on device"),
+    ],
+)
+def test_an_engines_message_is_shown_without_what_it_quotes(message, shown):
+    line = first_line(message)
+    assert line.startswith(shown)
+    assert not any(name in line for name in ("Ann", "Brien", "a@"))

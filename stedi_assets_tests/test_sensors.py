@@ -1,18 +1,23 @@
 """The sensor and the decision it asks."""
 
-from datetime import date, timedelta
+from collections import Counter
+from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
 
+from stedi_assets import io_manager, sensors
 from stedi_assets.decision import Work, changed_partitions, what_must_run
 from stedi_assets.landed import LandedObject
 from stedi_assets.ledger import Built
-from stedi_assets.sensors import ROUNDS, WORK_TAG, landing_sensor, spans_to_look_at
+from stedi_assets.observation import Listing
+from stedi_assets.sensors import MOST_PERIODS, ROUNDS, WORK_TAG, is_quiet, spans_to_look_at
 from stedi_assets.settings import StediError
 from stedi_assets.stale import Mark
 from stedi_assets.stretches import stretches
+from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, plain_objects
+from stedi_assets_tests.test_catch_up import landed, person
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
@@ -68,13 +73,10 @@ def test_all_dates_are_looked_at_within_the_rounds():
     assert all({built[-1], days[-1]} <= one and len(one) < 150 for one in looked)
 
 
-def tick(instance, cursor="0"):
-    from stedi_assets.definitions import defs, io_manager
+def definitions() -> dg.Definitions:
+    from stedi_assets.definitions import defs
 
-    with dg.build_sensor_context(
-        instance=instance, cursor=cursor, definitions=defs, resources={"io_manager": io_manager}
-    ) as context:
-        return landing_sensor(context)
+    return defs
 
 
 @pytest.fixture
@@ -84,26 +86,10 @@ def instance():
 
 
 def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, instance):
-    from stedi_assets.definitions import defs
-
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
     lake.put({"landing/customer/stray.json": b"{}"})
-    requested = []
-    for number in range(12):
-        result = tick(instance, str(number))
-        if not result.run_requests:
-            break
-        (request,) = result.run_requests
-        requested.append(request.job_name)
-        job = defs.resolve_job_def(request.job_name)
-        done = job.execute_in_process(
-            instance=instance,
-            asset_selection=request.asset_selection,
-            partition_key=request.partition_key,
-            tags=request.tags,
-        )
-        assert done.success
+    requested = [request.job_name for request in until_quiet(instance)]
     assert lake.differences() == {}
     assert requested[:2] == ["lakehouse", "lakehouse"]
     assert "settle_membership" in requested
@@ -115,13 +101,108 @@ def test_the_sensor_waits_for_the_quiet_period(new_lake, instance):
     assert tick(instance).skip_reason
 
 
-def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_lake, instance):
-    from stedi_assets.definitions import defs
+def test_objects_that_keep_landing_do_not_keep_a_date_waiting(lake):
+    period = lake.lake.settings.quiet_seconds
+    now = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    for waited, quiet in ((period * 3, False), (period * (MOST_PERIODS + 1), True)):
+        listing = Listing(
+            objects={("customer", DAY): (ONE, TWO)},
+            when={ONE: now - timedelta(seconds=waited), TWO: now},
+        )
+        assert is_quiet(lake.lake, listing, ("customer", DAY), now) == quiet
 
+
+def test_a_run_is_requested_once_and_the_next_waits_for_it(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
+    (request,) = tick(instance).run_requests
+    assert dict(request.tags) | {WORK_TAG: ""} == {
+        "dagster/asset_partition_range_start": str(DATES[0]),
+        "dagster/asset_partition_range_end": str(DATES[1]),
+        WORK_TAG: "",
+    }
+    job = definitions().resolve_job_def("lakehouse")
+    instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    assert tick(instance).skip_reason.skip_message.startswith("A run is under way")
+
+
+def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(new_lake, instance, monkeypatch):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects())
+    job = definitions().resolve_job_def("lakehouse")
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    instance.report_engine_event("started", run)
+    assert tick(instance).skip_reason
+    monkeypatch.setattr(sensors, "LOST_AFTER", timedelta(0))
+    assert tick(instance).run_requests
+
+
+def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instance, capfd):
+    lake = new_lake(quiet_seconds="0")
+    names = ["stray.json", "ingest_date=2022-02-30/bad.json", "ingest_date=2199-01-01/late.json"]
+    lake.put({f"landing/customer/{name}": b"{}" for name in names})
+    until_quiet(instance)
+    said = "".join(capfd.readouterr())
+    assert [name for name in names if f"landing/customer/{name}" not in said] == []
+    assert len(list(lake.lake.objects("landing/customer/"))) == len(names)
+    assert lake.table("customer_landing") == Counter()
+
+
+@pytest.mark.slow
+def test_one_date_that_cannot_be_built_is_reported_loudly_and_holds_up_no_other(
+    new_lake, instance, monkeypatch
+):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
+    read = io_manager.read_landed
+
+    def read_all_but_one_date(spark, s3, entity, objects):
+        if any(f"ingest_date={DATES[0]}" in o.key for o in objects):
+            raise RuntimeError("this date cannot be read")
+        return read(spark, s3, entity, objects)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(io_manager, "read_landed", read_all_but_one_date)
+        with pytest.raises(StediError, match="failed 3 times and is not requested again"):
+            until_quiet(instance)
+        assert {row[-1] for row in lake.table("machine_learning_curated")} == {DATES[1]}
+        with pytest.raises(StediError, match="failed 3 times"):
+            tick(instance)
+    lake.put(plain_objects(3, DATES[0]))  # something new there: it is tried again
+    until_quiet(instance)
+    assert lake.differences() == {}
+
+
+def test_a_tick_that_fails_half_way_loses_nothing(new_lake, instance, monkeypatch):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects())
+    with monkeypatch.context() as patch:
+        patch.setattr(sensors.stale, "marks", lambda _lake: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tick(instance)
+    assert tick(instance).run_requests
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_with_the_cursor_and_dagsters_database(new_lake, instance):
+    """Also: landed in the same second, in an old date, rewritten, deleted."""
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
+    until_quiet(instance)
+    lake.put(landed("customer", DATES[1], "one", person(11, 0, 1)))
+    lake.put(landed("customer", DATES[1], "two", person(12, 0, 1)))
+    lake.put(landed("customer", DATES[0], "1.json", person(1, 0, 1)))
+    lake.remove(f"landing/accelerometer/ingest_date={DATES[2]}/2.json")
+    with dg.DagsterInstance.ephemeral() as another:
+        until_quiet(another)
+    assert lake.differences() == {}
+
+
+def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_lake, instance):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
     (request,) = tick(instance).run_requests
-    job = defs.resolve_job_def("lakehouse")
+    job = definitions().resolve_job_def("lakehouse")
     for _ in range(3):
         run = instance.create_run_for_job(
             job, tags={WORK_TAG: request.tags[WORK_TAG]}, status=dg.DagsterRunStatus.FAILURE

@@ -1,0 +1,30 @@
+"""The project's definitions with an asset whose engine fails and quotes what it was working on.
+
+For `dagster asset materialize -m stedi_assets_tests.broken`; BREAK says how.
+"""
+
+import os
+
+from pyspark.sql import functions as F
+
+from stedi_assets import io_manager
+from stedi_assets.definitions import defs
+
+__all__ = ["defs"]
+_read = io_manager.read_landed
+_BREAK = {
+    "cast": lambda text: text.cast("bigint"),
+    "raise": lambda text: F.raise_error(F.concat(F.lit("Who is "), text)).cast("bigint"),
+    "date": lambda text: F.to_date(text).cast("string").cast("bigint"),
+}
+
+
+def _read_and_fail(spark, lake, entity, objects):
+    rows = _read(spark, lake, entity, objects)
+    if entity.name != "customer":
+        return rows
+    name = F.coalesce("customerName", F.lit("1"))
+    return rows.withColumn("registrationDate", _BREAK[os.environ["BREAK"]](name))
+
+
+io_manager.read_landed = _read_and_fail

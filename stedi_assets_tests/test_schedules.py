@@ -1,0 +1,31 @@
+"""The daily jobs: a sweep that catches what the sensor missed, and the erasing of old files."""
+
+import dagster as dg
+import pytest
+
+from stedi_assets_tests.odd_data import DATES, plain_objects
+
+
+def run(job: str) -> dg.ExecuteInProcessResult:
+    from stedi_assets.definitions import defs
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        return defs.resolve_job_def(job).execute_in_process(instance=instance)
+
+
+@pytest.mark.slow
+def test_the_daily_sweep_builds_what_the_sensor_missed_and_maintenance_keeps_the_tables(lake):
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
+    assert run("daily_sweep").success
+    assert lake.differences() == {}
+    assert run("maintenance").success
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
+
+
+def test_the_daily_jobs_are_scheduled_and_on():
+    from stedi_assets.definitions import defs
+
+    schedules = list(defs.schedules or ())
+    assert {schedule.job_name for schedule in schedules} == {"daily_sweep", "maintenance"}
+    assert all(s.default_status == dg.DefaultScheduleStatus.RUNNING for s in schedules)
