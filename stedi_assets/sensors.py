@@ -79,6 +79,7 @@ def look(lake: Lake, tick: int) -> Listing:
 def run_request(work: Work, content: str) -> dg.RunRequest:
     """The run that does a work; its tag names work and content, to count failed attempts."""
     tags = {WORK_TAG: hashlib.sha256(f"{work} {content}".encode()).hexdigest()[:20]}
+    tags["stedi/does"] = str(work)
     selection = [dg.AssetKey(name) for name in work.tables] or None
     key = None
     if work.start and work.end and work.start != work.end:
