@@ -5,8 +5,11 @@ BIN := .venv/bin
 # With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
 SOURCE := $(or $(FROM),.stedi/sample)
+# Runs of `make materialize` are seen in `make dev`, and its sensor waits for them.
+export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(abspath $(or $(STEDI_HOME),.stedi))/dagster)
+DAGSTER_YAML := $(DAGSTER_HOME)/dagster.yaml
 
-.PHONY: materialize test test-slow test-spark lint bench dev clean lock
+.PHONY: materialize test test-slow test-spark lint bench dev pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -21,8 +24,11 @@ SOURCE := $(or $(FROM),.stedi/sample)
 	@mkdir -p .stedi
 	@$(BIN)/stedi sample $@
 
+$(DAGSTER_YAML):
+	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml.example $@
+
 # From a bare checkout to filled tables: [FROM=DIR] [INGEST_DATE=YYYY-MM-DD]
-materialize: .venv/.made $(if $(FROM),,.stedi/sample)
+materialize: .venv/.made $(DAGSTER_YAML) $(if $(FROM),,.stedi/sample)
 	@$(LOCAL) sh -ec '\
 	  $(BIN)/stedi land "$(SOURCE)" $(if $(INGEST_DATE),--ingest-date $(INGEST_DATE)); \
 	  $(BIN)/stedi materialize; \
@@ -49,10 +55,14 @@ lint: .venv/.made
 bench: .venv/.made
 	@$(BIN)/python -m bench.run
 
+# The pictures of the docs anew, over a synthetic sample; needs Chromium.
+pictures: .venv/.made
+	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home DAGSTER_HOME=$$home \
+	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/make.py; code=$$?; rm -rf $$home; exit $$code
+
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
-dev: .venv/.made
-	@mkdir -p .stedi/dagster && cp dagster.yaml.example .stedi/dagster/dagster.yaml
-	@DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)/.stedi/dagster}" $(LOCAL) $(BIN)/dagster dev
+dev: .venv/.made $(DAGSTER_YAML)
+	@PYTHONWARNINGS=ignore $(LOCAL) $(BIN)/dagster dev
 
 # Makes requirements.lock anew from pyproject.toml; needs uv.
 lock:

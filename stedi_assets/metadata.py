@@ -13,6 +13,7 @@ from stedi_assets.lake import DataFile, Lake, TableLog
 from stedi_assets.schemas import Table
 
 PREVIEW_ROWS = 5
+LONGEST = 24  # a longer text, such as subject_id, would push the other columns off the page
 
 
 def materialization_metadata(
@@ -65,4 +66,5 @@ def _shown(table: Table, name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if value is None:
         return ""
-    return "•••" if name in table.personal_columns else str(value)
+    text = "•••" if name in table.personal_columns else str(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
