@@ -24,6 +24,7 @@ from stedi_assets.rules import (
 )
 from stedi_assets.schemas import ENTITIES, TABLES, Table
 from stedi_assets.settings import today
+from stedi_assets.summaries import CURRENT_RECORDS, summarized
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -183,7 +184,7 @@ def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome
         if io.lake.settings.consent_scope == "reading":
             eligible = eligible.where("timestamp >= since")
     else:
-        current = current_records(io.read(TABLES["customer_landing"]))
+        current = current_records(summarized(io, CURRENT_RECORDS))
         owned = devices_with_one_owner(current).join(
             io.read(TABLES["customers_curated"]).select("email"), "email", "left_semi"
         )

@@ -4,9 +4,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stedi_assets.lake import Lake, is_versioned_log_file
+from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
-
-_SETTLED = ("_stedi/settled/consent", "_stedi/settled/owners")
+from stedi_assets.summaries import SUMMARIES, SUMMARIES_FOLDER
 
 
 def erase(lake: Lake, retention: timedelta) -> int:
@@ -15,13 +15,32 @@ def erase(lake: Lake, retention: timedelta) -> int:
     A data file, a log entry or checkpoint (they hold minima and maxima of columns) and, where the
     bucket keeps them, noncurrent versions of objects. Says how many objects went.
     """
-    gone = 0
-    for path in [table.path for table in TABLES.values()] + list(_SETTLED):
-        delta = _open(lake, path)
+    gone = _erase_left_behind(lake, retention)
+    for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
+        delta = _open(lake, table.path)
         if delta is not None:
-            gone += _erase_table(lake, delta, path, retention)
-            gone += _erase_versions(lake, path, retention)
+            gone += _erase_table(lake, delta, table.path, retention)
+    for path in (
+        *(f"{table.path}/" for table in TABLES.values()),
+        SETTLED_FOLDER,
+        SUMMARIES_FOLDER,
+    ):
+        gone += _erase_versions(lake, path, retention)
     return gone
+
+
+def _erase_left_behind(lake: Lake, retention: timedelta) -> int:
+    """Delete what a look at who is in left behind when it crashed, or another came first."""
+    kept = (lake.get_json(SETTLED) or {}).get("folder")
+    before = datetime.now(UTC) - retention
+    left = [
+        found["Key"]
+        for found in lake.objects(SETTLED_FOLDER)
+        if not found["Key"].startswith((SETTLED, f"{kept}/"))
+        and (not retention or found["LastModified"] < before)
+    ]
+    lake.delete(left)
+    return len(left)
 
 
 def _open(lake: Lake, path: str) -> Any:
@@ -36,7 +55,8 @@ def _open(lake: Lake, path: str) -> Any:
 
 def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> int:
     hours = int(retention.total_seconds() // 3600)
-    if not path.startswith("landing/"):  # the ledger holds the names of the landing tables' files
+    # The ledger holds the names of the landing tables' files, a summary those of its own.
+    if not path.startswith(("landing/", "_stedi/")):
         delta.optimize.compact()
     removed = delta.vacuum(retention_hours=hours, enforce_retention_duration=False, dry_run=False)
     # A commit without data, so that the newest log entry, which stays, holds nobody's statistics.
@@ -66,7 +86,7 @@ def _erase_versions(lake: Lake, path: str, retention: timedelta) -> int:
     before = datetime.now(UTC) - retention
     gone = 0
     pages = client.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=lake.settings.key(f"{path}/")
+        Bucket=bucket, Prefix=lake.settings.key(path)
     )
     for page in pages:
         for found in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:

@@ -24,6 +24,7 @@ from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.metadata import materialization_metadata
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
+from stedi_assets.summaries import SUMMARIES, summarized
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 # Input metadata: of the days before the ones being written, read only rows whose reading time
 # lies within the times of these tables on the days being written.
 EARLIER_ROWS = "stedi/earlier_rows_within_times_of"
+# Input metadata: of the whole table, read what this summary of it (`summaries.py`) keeps.
+SUMMARY = "stedi/summary"
+_DAY = 86_400_000
+# Files whose readings span more than this are looked into; so many spans a predicate holds.
+_WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 THREADS = 8
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
@@ -63,21 +69,34 @@ class Dates:
         return f"{self.start}" if self.start == self.end else f"{self.start} to {self.end}"
 
 
-def earlier_predicate(dates: Dates, written: Iterable[DataFile]) -> str:
-    """SQL for rows of the dates, and for earlier ones within the times of the written files."""
-    times = sorted(
+Span = tuple[int, int]  # first and last moment, both included, ms since the epoch
+
+
+def spans_of(files: Iterable[DataFile]) -> list[Span]:
+    """The times of some files' readings, by the Delta log; in order, overlapping ones as one."""
+    return merged(
         (f.first_time, f.last_time)
-        for f in written
+        for f in files
         if f.first_time is not None and f.last_time is not None
     )
-    merged: list[tuple[int, int]] = []
-    for first, last in times:
-        if merged and first <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(last, merged[-1][1]))
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Spans in order, those that overlap or follow at once as one."""
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(last, found[-1][1]))
         else:
-            merged.append((first, last))
-    ranges = " OR ".join(f"({{time}} >= {a} AND {{time}} <= {b})" for a, b in merged) or "false"
-    return f"({dates.predicate}) OR (ingest_date < DATE'{dates.start}' AND ({ranges}))"
+            found.append((first, last))
+    return found
+
+
+def earlier_predicate(dates: Dates, spans: Iterable[Span], time_column: str) -> str:
+    """SQL for rows of the dates, and for earlier ones within some spans of time."""
+    times = [f"(`{time_column}` >= {a} AND `{time_column}` <= {b})" for a, b in spans]
+    earlier = f"ingest_date < DATE'{dates.start}' AND ({' OR '.join(times) or 'false'})"
+    return f"({dates.predicate}) OR ({earlier})"
 
 
 class DeltaIOManager(dg.ConfigurableIOManager):
@@ -98,10 +117,13 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
         self._see_marks(context)
+        metadata = context.definition_metadata or {}
+        if SUMMARY in metadata:
+            return summarized(self, SUMMARIES[metadata[SUMMARY]])
         if not table.partitioned or not context.has_asset_partitions:
             return self.read(table)
         dates = Dates.of(context.asset_partition_key_range)
-        within = (context.definition_metadata or {}).get(EARLIER_ROWS)
+        within = metadata.get(EARLIER_ROWS)
         if within is None:
             return self.read(table, dates.predicate)
         written = Dates.of(context.step_context.asset_partition_key_range_for_output("result"))
@@ -109,13 +131,27 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     def read_up_to(self, table: Table, written: Dates, within: list[str]) -> "DataFrame":
         """Rows of the written dates, and the earlier ones within the times of some tables there."""
-        files = [
-            file
-            for name in within
-            for file in self._log(TABLES[name]).of(written.start, written.end)
-        ]
-        predicate = earlier_predicate(written, files)
-        return self.read(table, predicate.format(time=f"`{table.time_column}`"))
+        tables = [TABLES[name] for name in within]
+        spans = merged(
+            span
+            for one in tables
+            for span in spans_of(self._log(one).of(written.start, written.end))
+        )
+        if any(last - first > _WIDE for first, last in spans):
+            # A straggler from long ago would have all of history read: look closer.
+            days = merged(span for one in tables for span in self._days_with_readings(one, written))
+            spans = days if len(days) <= _MOST_SPANS else spans
+        assert table.time_column is not None, "a table of readings"
+        return self.read(table, earlier_predicate(written, spans, table.time_column))
+
+    def _days_with_readings(self, table: Table, written: Dates) -> list[Span]:
+        """The days (UTC) on which the readings of some ingest dates were taken."""
+        from pyspark.sql import functions as F
+
+        rows = self.read(table, written.predicate)
+        day = F.floor(F.col(str(table.time_column)) / _DAY).cast("bigint").alias("day")
+        found = rows.groupBy(day).agg(F.count("ingest_date").alias("n")).collect()
+        return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in found if d.day is not None]
 
     def read(self, table: Table, predicate: str | None = None) -> "DataFrame":
         """A table, or its rows that a SQL predicate takes; StediError where it is not there."""
@@ -183,9 +219,14 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         StediError where columns or types are not the contract's or a row lies outside the dates.
         """
         check_columns(table, frame)
+        guarded = _guarded(table, frame, dates)
+        self.replace(table, guarded, dates.predicate if dates else None)
+
+    def replace(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
+        """Replace the rows that a SQL predicate takes (None: all), in one atomic commit."""
         if self.lake.log(table) is None:
             self._create(table)
-        self._commit(table, _guarded(table, frame, dates), dates)
+        self._commit(table, frame, predicate)
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
@@ -196,15 +237,15 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             self.lake.settings.uri(table.path),
             Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
             mode="ignore",
-            partition_by=["ingest_date"] if table.partitioned else None,
+            partition_by=[table.partition_column] if table.partition_column else None,
             description=table.row,
             storage_options=self.lake.storage_options,
         )
 
-    def _commit(self, table: Table, frame: "DataFrame", dates: Dates | None) -> None:
+    def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> None:
         writer = frame.write.format("delta").mode("overwrite")
-        if dates is not None:
-            writer = writer.option("replaceWhere", dates.predicate)
+        if predicate is not None:
+            writer = writer.option("replaceWhere", predicate)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 writer.save(self.lake.settings.uri(table.path))
@@ -213,7 +254,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if _CONFLICT.search(message) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                scope = f" for {dates}" if dates else ""
+                scope = f" where {predicate}" if predicate else ""
                 raise StediError(
                     f"{table.name} was not written{scope}: {first_line(message)}"
                 ) from None

@@ -1,11 +1,13 @@
 """Who is in, and which partitions hold rows of people whose membership changed since.
 
 The people and devices that the tables were last seen to be right for are kept under
-`_stedi/settled/`. The partitions that changed people concern are found with the tables' own
-definitions, restricted to those people, compared with what the tables hold: exactly the
-partitions whose rows differ are marked stale.
+`_stedi/settled/`, in a folder of their own for every time; `settled.json` there names it, and the
+versions of the tables that they came from. On which dates changed people have readings is known
+(`summaries.py`); of these dates the tables' own definitions, restricted to those people, are
+compared with what the tables hold: exactly the partitions whose rows differ are marked stale.
 """
 
+import uuid
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +25,21 @@ from stedi_assets.rules import (
     subject_id,
 )
 from stedi_assets.schemas import TABLES
+from stedi_assets.summaries import (
+    CURRENT_RECORDS,
+    LANDED_DATES_OF_DEVICES,
+    LANDED_DATES_OF_USERS,
+    dates_of,
+    on_days,
+    summarized,
+)
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_VERSIONS = "_stedi/settled/versions.json"
+SETTLED_FOLDER = "_stedi/settled/"
+SETTLED = f"{SETTLED_FOLDER}settled.json"
 _TABLES = ("customer_landing", "customer_trusted", "customers_curated")
-_CONSENT, _OWNERS = "_stedi/settled/consent", "_stedi/settled/owners"
 
 
 class Membership:
@@ -37,20 +47,21 @@ class Membership:
 
     def __init__(self, io: DeltaIOManager) -> None:
         self.io, self.lake = io, io.lake
-        self.versions = {name: self._version(name) for name in _TABLES}
+        self.versions = self._versions()
+        self.settled: dict[str, Any] = self.lake.get_json(SETTLED) or {}
 
-    def _version(self, name: str) -> int | None:
-        log = self.lake.log(name)
-        return None if log is None else log.version
+    def _versions(self) -> dict[str, int | None]:
+        logs = {name: self.lake.log(name) for name in _TABLES}
+        return {name: log.version if log else None for name, log in logs.items()}
 
     def is_settled(self) -> bool:
         """Whether nothing was written since the tables were last seen to be right."""
         if None in self.versions.values():
             return True  # nothing to settle before the first run
-        return bool(self.lake.get_json(_VERSIONS) == self.versions)
+        return bool(self.settled.get("versions") == self.versions)
 
     def settle(self) -> bool:
-        """Mark the partitions that changed people concern; True where there are any.
+        """Mark the partitions that changed people concern; True where there may be more to do.
 
         Where there are none, what was compared is kept as settled.
         """
@@ -60,57 +71,56 @@ class Membership:
         for table, dates in (
             ("accelerometer_trusted", lambda: self._accelerometer(people)),
             ("step_trainer_trusted", lambda: self._steps(devices)),
-            ("machine_learning_curated", lambda: self._pairs(people, devices)),
+            ("machine_learning_curated", lambda: self._pairs(people, devices, owners)),
         ):
             found = dates()
             if found:
                 stale.mark(self.lake, table, found)
                 return True
-        self._keep(consent, owners)
-        return False
+        return not self._keep(consent, owners)
 
-    def _read(self, name: str) -> "DataFrame":
-        return self.io.read(TABLES[name])
-
-    def _at_version(self, name: str) -> "DataFrame":
-        reader = self.io.spark.spark_session.read.format("delta")
-        uri = self.lake.settings.uri(TABLES[name].path)
-        return reader.option("versionAsOf", str(self.versions[name])).load(uri)
+    def _read(self, name: str, days: set[date] | None = None) -> "DataFrame":
+        return self.io.read(TABLES[name], None if days is None else on_days(days))
 
     def _consent(self) -> "DataFrame":
         from pyspark.sql import functions as F
 
         reading = self.lake.settings.consent_scope == "reading"
         since = F.col("shareWithResearchAsOfDate") if reading else F.lit(0).cast("bigint")
-        return self._at_version("customer_trusted").select(
+        return self._read("customer_trusted").select(
             F.col("email").alias("user"), since.alias("since")
         )
 
     def _owners(self) -> "DataFrame":
         from pyspark.sql import functions as F
 
-        devices = devices_with_one_owner(current_records(self._at_version("customer_landing")))
-        return devices.join(
-            self._at_version("customers_curated").select("email"), "email", "left_semi"
-        ).select("serialNumber", F.col("email").alias("user"))
+        return (
+            self._devices()
+            .join(self._read("customers_curated").select("email"), "email", "left_semi")
+            .select("serialNumber", F.col("email").alias("user"))
+        )
 
-    def _settled(self, path: str, like: "DataFrame") -> "DataFrame":
+    def _devices(self) -> "DataFrame":
+        return devices_with_one_owner(current_records(summarized(self.io, CURRENT_RECORDS)))
+
+    def _settled(self, name: str, like: "DataFrame") -> "DataFrame":
         spark = self.io.spark.spark_session
-        if self.lake.get_json(_VERSIONS) is None:
+        if not self.settled:
             return spark.createDataFrame([], like.schema)
-        return spark.read.format("delta").load(self.lake.settings.uri(path))
+        folder = self.lake.settings.uri(self.settled["folder"])
+        return spark.read.format("delta").load(f"{folder}/{name}")
 
     def _changed_people(self, consent: "DataFrame") -> "DataFrame":
-        return differing(consent, self._settled(_CONSENT, consent)).select("user").distinct()
+        return differing(consent, self._settled("consent", consent)).select("user").distinct()
 
     def _changed_devices(self, owners: "DataFrame") -> "DataFrame":
-        return differing(owners, self._settled(_OWNERS, owners)).distinct()
+        return differing(owners, self._settled("owners", owners)).distinct()
 
     def _accelerometer(self, people: "DataFrame") -> set[date]:
         if people.isEmpty():
             return set()
-        landed = self._read("accelerometer_landing")
-        of_people = landed.join(
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), people)
+        of_people = self._read("accelerometer_landing", days).join(
             people.withColumnRenamed("user", "person"),
             normalized_email("user") == _column("person"),
             "left_semi",
@@ -118,14 +128,15 @@ class Membership:
         want = trusted.accelerometer_trusted(
             _whole_history(), of_people, self._read("customer_trusted")
         )
-        have = self._read("accelerometer_trusted").join(people, "user", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("accelerometer_trusted", days).join(people, "user", "left_semi")
+        return _ingest_dates(differing(want, have))
 
     def _steps(self, devices: "DataFrame") -> set[date]:
         if devices.isEmpty():
             return set()
         numbers = devices.select("serialNumber").distinct()
-        of_devices = self._read("step_trainer_landing").join(
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_DEVICES), numbers)
+        of_devices = self._read("step_trainer_landing", days).join(
             numbers.withColumnRenamed("serialNumber", "device"),
             normalized_serial_number() == _column("device"),
             "left_semi",
@@ -133,30 +144,47 @@ class Membership:
         want = trusted.step_trainer_trusted(
             _whole_history(),
             of_devices,
-            self._read("customer_landing"),
+            summarized(self.io, CURRENT_RECORDS),
             self._read("customers_curated"),
         )
-        have = self._read("step_trainer_trusted").join(numbers, "serialNumber", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("step_trainer_trusted", days).join(numbers, "serialNumber", "left_semi")
+        return _ingest_dates(differing(want, have))
 
-    def _pairs(self, people: "DataFrame", devices: "DataFrame") -> set[date]:
+    def _pairs(self, people: "DataFrame", devices: "DataFrame", owners: "DataFrame") -> set[date]:
         concerned = people.unionAll(devices.select("user")).distinct()
         if concerned.isEmpty():
             return set()
+        # A pair lies on the later date of its halves, so on a date of the person's or the device's.
+        owned = owners.join(concerned, "user", "left_semi").select("serialNumber")
+        numbers = owned.unionAll(devices.select("serialNumber")).distinct()
+        days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), concerned) | dates_of(
+            summarized(self.io, LANDED_DATES_OF_DEVICES), numbers
+        )
         want = curated.machine_learning_curated(
             _whole_history(),
-            self._read("accelerometer_trusted").join(concerned, "user", "left_semi"),
-            self._read("step_trainer_trusted"),
+            self._read("accelerometer_trusted", days).join(concerned, "user", "left_semi"),
+            self._read("step_trainer_trusted", days),
             self._read("customers_curated"),
         )
         subjects = concerned.select(subject_id("user").alias("subject_id"))
-        have = self._read("machine_learning_curated").join(subjects, "subject_id", "left_semi")
-        return dates_of(differing(want, have))
+        have = self._read("machine_learning_curated", days).join(
+            subjects, "subject_id", "left_semi"
+        )
+        return _ingest_dates(differing(want, have))
 
-    def _keep(self, consent: "DataFrame", owners: "DataFrame") -> None:
-        for path, frame in ((_CONSENT, consent), (_OWNERS, owners)):
-            frame.write.format("delta").mode("overwrite").save(self.lake.settings.uri(path))
-        self.lake.put_json(_VERSIONS, self.versions)
+    def _keep(self, consent: "DataFrame", owners: "DataFrame") -> bool:
+        """Keep who is in as settled; False where a table was written since we first looked."""
+        folder = f"{SETTLED_FOLDER}{uuid.uuid4().hex}"
+        for name, frame in (("consent", consent), ("owners", owners)):
+            uri = self.lake.settings.uri(f"{folder}/{name}")
+            frame.write.format("delta").mode("overwrite").save(uri)
+        kept = self._versions() == self.versions
+        if kept:
+            self.lake.put_json(SETTLED, {"versions": self.versions, "folder": folder})
+        left = self.settled.get("folder") if kept else folder
+        if left:
+            self.lake.delete([one["Key"] for one in self.lake.objects(f"{left}/")])
+        return kept
 
 
 def _column(name: str) -> Any:
@@ -184,6 +212,6 @@ def differing(left: "DataFrame", right: "DataFrame") -> "DataFrame":
     return both.groupBy(*names).agg(F.sum("_n").alias("_n")).where("_n != 0").select(*names)
 
 
-def dates_of(rows: "DataFrame") -> set[date]:
+def _ingest_dates(rows: "DataFrame") -> set[date]:
     """The ingest dates among some rows."""
     return {row[0] for row in rows.select("ingest_date").distinct().collect()}

@@ -21,6 +21,7 @@ from stedi_assets.rules import (
     well_formed,
 )
 from stedi_assets.schemas import ENTITIES, TABLES, Entity
+from stedi_assets.summaries import drop_summaries
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -119,6 +120,7 @@ def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
         taken[f"{entity.name}_landing"] = sum(
             _forget_day(io.lake, entity, day, person, unreadable) for day in days
         )
+    drop_summaries(io.lake)
     audit = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

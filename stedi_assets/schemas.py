@@ -42,11 +42,16 @@ class Table:
     zone: str
     row: str
     columns: tuple[Column, ...]
-    partitioned: bool = True
+    partition_column: str | None = "ingest_date"
     # The columns that no two rows share; empty where repeats are kept.
     keys: tuple[str, ...] = ()
     # The column that says when a reading was taken, ms since the epoch.
     time_column: str | None = None
+
+    @property
+    def partitioned(self) -> bool:
+        """Whether the table is by ingest date."""
+        return self.partition_column == INGEST_DATE.name
 
     @property
     def path(self) -> str:
@@ -149,7 +154,7 @@ TABLES = {
             "trusted",
             "A customer whose current record agrees to share with research: that record.",
             (*CUSTOMER.fields, INGEST_DATE),
-            partitioned=False,
+            partition_column=None,
             keys=("email",),
         ),
         Table(
@@ -174,7 +179,7 @@ TABLES = {
             "curated",
             "A consenting customer who has at least one phone reading in accelerometer_trusted.",
             (*CUSTOMER.fields, INGEST_DATE),
-            partitioned=False,
+            partition_column=None,
             keys=("email",),
         ),
         Table(

@@ -5,7 +5,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from stedi_assets.assets.common import described
-from stedi_assets.io_manager import EARLIER_ROWS
+from stedi_assets.io_manager import EARLIER_ROWS, SUMMARY
 from stedi_assets.partitions import UP_TO_THE_DAY
 from stedi_assets.rules import in_dates_of, subject_id
 from stedi_assets.schemas import TABLES
@@ -16,7 +16,13 @@ _UP_TO_THE_DAY = dg.AssetIn(
 )
 
 
-@dg.asset(**described("customers_curated"))
+@dg.asset(
+    ins={
+        # Whose readings are there, and on which days: all that is asked of them here.
+        "accelerometer_trusted": dg.AssetIn(metadata={SUMMARY: "accelerometer_trusted_dates"})
+    },
+    **described("customers_curated"),
+)
 def customers_curated(customer_trusted: DataFrame, accelerometer_trusted: DataFrame) -> DataFrame:
     readers = accelerometer_trusted.select(F.col("user").alias("email")).distinct()
     return customer_trusted.join(readers, "email", "left_semi").select(

@@ -5,7 +5,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from stedi_assets.assets.common import described
-from stedi_assets.io_manager import EARLIER_ROWS
+from stedi_assets.io_manager import EARLIER_ROWS, SUMMARY
 from stedi_assets.partitions import UP_TO_THE_DAY
 from stedi_assets.rules import (
     consents,
@@ -20,8 +20,13 @@ from stedi_assets.rules import (
 from stedi_assets.schemas import TABLES
 from stedi_assets.settings import load_settings
 
+# Only a customer's current record matters, so records that were replaced need not be read.
+_CURRENT_RECORDS = dg.AssetIn(
+    partition_mapping=dg.AllPartitionMapping(), metadata={SUMMARY: "current_records"}
+)
 
-@dg.asset(**described("customer_trusted"))
+
+@dg.asset(ins={"customer_landing": _CURRENT_RECORDS}, **described("customer_trusted"))
 def customer_trusted(customer_landing: DataFrame) -> DataFrame:
     return (
         current_records(customer_landing)
@@ -66,7 +71,7 @@ def accelerometer_trusted(
         "step_trainer_landing": dg.AssetIn(
             partition_mapping=UP_TO_THE_DAY, metadata={EARLIER_ROWS: ["step_trainer_landing"]}
         ),
-        "customer_landing": dg.AssetIn(partition_mapping=dg.AllPartitionMapping()),
+        "customer_landing": _CURRENT_RECORDS,
     },
     **described("step_trainer_trusted"),
 )
