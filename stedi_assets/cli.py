@@ -81,8 +81,9 @@ def land(source: Path, ingest_date: date | None) -> None:
         )
     for warning in landed.warnings:
         click.echo(f"stedi: {warning}", err=True)
-    if ingest_date and not settings.first_ingest_date <= ingest_date <= today():
-        _say_not_landed(ingest_date, settings.first_ingest_date)
+    for day in sorted(landed.dates):
+        if not settings.first_ingest_date <= day <= today():
+            _say_not_landed(day, settings.first_ingest_date)
     click.echo(
         f"Landed {landed.sent} objects in {settings.lake}"
         f" ({landed.skipped} were there already, {landed.renamed} renamed)."
