@@ -5,11 +5,11 @@ BIN := .venv/bin
 # With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
 SOURCE := $(or $(FROM),.stedi/sample)
-# Runs of `make materialize` are seen in `make dev`, and its sensor waits for them.
-export DAGSTER_HOME := $(or $(DAGSTER_HOME),$(abspath $(or $(STEDI_HOME),.stedi))/dagster)
-DAGSTER_YAML := $(DAGSTER_HOME)/dagster.yaml
+# Runs of `make materialize` are seen in `make dev`, and its sensor waits for them: one Dagster home.
+WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
+  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench dev pictures clean lock
+.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -24,12 +24,9 @@ DAGSTER_YAML := $(DAGSTER_HOME)/dagster.yaml
 	@mkdir -p .stedi
 	@$(BIN)/stedi sample $@
 
-$(DAGSTER_YAML):
-	@mkdir -p $(DAGSTER_HOME) && cp dagster.yaml.example $@
-
 # From a bare checkout to filled tables: [FROM=DIR] [INGEST_DATE=YYYY-MM-DD]
-materialize: .venv/.made $(DAGSTER_YAML) $(if $(FROM),,.stedi/sample)
-	@$(LOCAL) sh -ec '\
+materialize: .venv/.made $(if $(FROM),,.stedi/sample)
+	@$(WITH_HOME) $(LOCAL) sh -ec '\
 	  $(BIN)/stedi land "$(SOURCE)" $(if $(INGEST_DATE),--ingest-date $(INGEST_DATE)); \
 	  $(BIN)/stedi materialize; \
 	  $(BIN)/stedi catch-up; \
@@ -52,8 +49,15 @@ lint: .venv/.made
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck .ci/run
 
+# Each fills its table in docs/benchmarks.md; for an idle machine with Java 17.
 bench: .venv/.made
-	@$(BIN)/python -m bench.run
+	@$(BIN)/python -m bench.run --update docs/benchmarks.md
+
+bench-spark: .venv/.made
+	@$(BIN)/python -m bench.run --spark --scales 1,50 --update docs/benchmarks.md
+
+bench-history: .venv/.made
+	@$(BIN)/python -m bench.history --update docs/benchmarks.md
 
 # The pictures of the docs anew, over a synthetic sample; needs Chromium.
 pictures: .venv/.made
@@ -61,8 +65,8 @@ pictures: .venv/.made
 	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/make.py; code=$$?; rm -rf $$home; exit $$code
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
-dev: .venv/.made $(DAGSTER_YAML)
-	@PYTHONWARNINGS=ignore $(LOCAL) $(BIN)/dagster dev
+dev: .venv/.made
+	@$(WITH_HOME) PYTHONWARNINGS=ignore $(LOCAL) $(BIN)/dagster dev
 
 # Makes requirements.lock anew from pyproject.toml; needs uv.
 lock:

@@ -51,15 +51,28 @@ def run(
         memory = PeakMemory(process.pid, exclude)
         sampler = threading.Thread(target=memory.sample_until, args=(ended,), daemon=True)
         sampler.start()
-        code = process.wait()
-        seconds = time.monotonic() - start
-        ended.set()
-        sampler.join()
+        try:
+            code = process.wait()
+            seconds = time.monotonic() - start
+        finally:
+            _end(process)  # for whoever gave up on it; one that has ended stays ended
+            ended.set()
+            sampler.join()
         output.seek(0)
         if code:
             errors.seek(0)
             raise CommandFailed(f"{command[0]} … ended with {code}:\n{errors.read()[-3000:]}")
         return Measured(seconds, memory.peak, code, output.read())
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """Ask a process to end, and end it after some seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class PeakMemory:
