@@ -5,8 +5,11 @@ BIN := .venv/bin
 # With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
 SOURCE := $(or $(FROM),.stedi/sample)
+# Runs of `make materialize` are seen in `make dev`, and its sensor waits for them: one Dagster home.
+WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
+  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev clean lock
+.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -23,7 +26,7 @@ SOURCE := $(or $(FROM),.stedi/sample)
 
 # From a bare checkout to filled tables: [FROM=DIR] [INGEST_DATE=YYYY-MM-DD]
 materialize: .venv/.made $(if $(FROM),,.stedi/sample)
-	@$(LOCAL) sh -ec '\
+	@$(WITH_HOME) $(LOCAL) sh -ec '\
 	  $(BIN)/stedi land "$(SOURCE)" $(if $(INGEST_DATE),--ingest-date $(INGEST_DATE)); \
 	  $(BIN)/stedi materialize; \
 	  $(BIN)/stedi catch-up; \
@@ -56,10 +59,14 @@ bench-spark: .venv/.made
 bench-history: .venv/.made
 	@$(BIN)/python -m bench.history --update docs/benchmarks.md
 
+# The pictures of the docs anew, over a synthetic sample; needs Chromium.
+pictures: .venv/.made
+	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home DAGSTER_HOME=$$home \
+	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/make.py; code=$$?; rm -rf $$home; exit $$code
+
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made
-	@mkdir -p .stedi/dagster && cp dagster.yaml.example .stedi/dagster/dagster.yaml
-	@DAGSTER_HOME="$${DAGSTER_HOME:-$(CURDIR)/.stedi/dagster}" $(LOCAL) $(BIN)/dagster dev
+	@$(WITH_HOME) PYTHONWARNINGS=ignore $(LOCAL) $(BIN)/dagster dev
 
 # Makes requirements.lock anew from pyproject.toml; needs uv.
 lock:

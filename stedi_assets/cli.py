@@ -31,12 +31,12 @@ def main() -> None:
 
 
 def _day(context: click.Context, parameter: click.Parameter, value: str | None) -> date | None:
-    if value is None:
-        return None
-    try:
-        return date.fromisoformat(value)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a date: write it as 2022-06-18.") from None
+    from stedi_assets.land import parse_date
+
+    day = parse_date(value) if value is not None else None
+    if value is not None and day is None:
+        raise click.BadParameter(f"{value!r} is not a date: write it as 2022-06-18.")
+    return day
 
 
 def _lake() -> Any:
@@ -58,7 +58,12 @@ def local(command: tuple[str, ...]) -> None:
 
 @main.command()
 @click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--ingest-date", callback=_day, help="The day it lands on; default: today, UTC.")
+@click.option(
+    "--ingest-date",
+    callback=_day,
+    metavar="YYYY-MM-DD",
+    help="The day it lands on; default: today, UTC.",
+)
 def land(source: Path, ingest_date: date | None) -> None:
     """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
 
@@ -76,6 +81,9 @@ def land(source: Path, ingest_date: date | None) -> None:
         )
     for warning in landed.warnings:
         click.echo(f"stedi: {warning}", err=True)
+    for day in sorted(landed.dates):
+        if not settings.first_ingest_date <= day <= today():
+            _say_not_landed(day, settings.first_ingest_date)
     click.echo(
         f"Landed {landed.sent} objects in {settings.lake}"
         f" ({landed.skipped} were there already, {landed.renamed} renamed)."
@@ -86,7 +94,12 @@ def land(source: Path, ingest_date: date | None) -> None:
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--customers", default=200, show_default=True, help="How many customers.")
 @click.option("--days", default=3, show_default=True, help="How many ingest dates.")
-@click.option("--first-date", callback=_day, help="The first of them; default 2022-06-18.")
+@click.option(
+    "--first-date",
+    callback=_day,
+    metavar="YYYY-MM-DD",
+    help="The first of them; default STEDI_FIRST_INGEST_DATE.",
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same bytes.")
 def sample(folder: Path, customers: int, days: int, first_date: date | None, seed: int) -> None:
     """Write synthetic data into FOLDER, in the layout that `stedi land` takes."""
@@ -117,7 +130,14 @@ def tables(as_json: bool) -> None:
 
 @main.command()
 @click.argument("sql")
-@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How the answer is written.",
+)
 def query(sql: str, form: str) -> None:
     """Run a read-only SQL query over the eight tables, by their names."""
     from stedi_assets.tables import print_frame, run_query
@@ -137,11 +157,7 @@ def materialize() -> None:
     days = sorted({day for days in found.values() for day in days})
     ready = [day for day in days if settings.first_ingest_date <= day <= today()]
     for day in sorted(set(days) - set(ready)):
-        click.echo(
-            f"stedi: ingest_date={day} has not landed: it lies before STEDI_FIRST_INGEST_DATE"
-            f" ({settings.first_ingest_date}) or after today.",
-            err=True,
-        )
+        _say_not_landed(day, settings.first_ingest_date)
     if not ready:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
     for first, last in stretches(ready):
@@ -151,6 +167,14 @@ def materialize() -> None:
         code = subprocess.run(command, env={**os.environ, "PYTHONWARNINGS": "ignore"}).returncode
         if code:
             raise StediError(f"The run over {first} to {last} failed; its log is above.")
+
+
+def _say_not_landed(day: date, first: date) -> None:
+    click.echo(
+        f"stedi: ingest_date={day} lies before STEDI_FIRST_INGEST_DATE ({first}) or after today"
+        f" ({today()}, UTC): no table takes its objects in.",
+        err=True,
+    )
 
 
 def _dagster(*partition: str) -> list[str]:

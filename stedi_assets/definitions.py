@@ -13,7 +13,11 @@ spark = SparkSessions()
 io_manager = DeltaIOManager(spark=spark)
 
 defs = dg.Definitions(
-    assets=[*landing.landed_objects, *dg.load_assets_from_modules([landing, trusted, curated])],
+    assets=[
+        *landing.landed_objects,
+        # "Open in editor", from an asset's page to its rule.
+        *dg.with_source_code_references(dg.load_assets_from_modules([landing, trusted, curated])),
+    ],
     asset_checks=asset_checks,
     jobs=[lakehouse, settle_membership, daily_sweep, maintenance],
     sensors=[landing_sensor],

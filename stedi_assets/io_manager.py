@@ -10,6 +10,7 @@ import re
 import time
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
 from stedi_assets.engine import SparkSessions
 from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
+from stedi_assets.metadata import materialization_metadata
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
 from stedi_assets.summaries import SUMMARIES, summarized
@@ -37,6 +39,7 @@ _DAY = 86_400_000
 # Files whose readings span more than this are looked into; so many spans a predicate holds.
 _WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
+THREADS = 8
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
@@ -212,6 +215,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             landing = LandingWrite(self.lake, table, listings)
             landing.before()
             landing.after(self.write(table, obj, dates))
+            observe(context, table, listings)
         self._answer_marks(context, table, dates)
         self._report(context, table, dates)
 
@@ -315,60 +319,29 @@ class DeltaIOManager(dg.ConfigurableIOManager):
     # ------------------------------------------------------------------ telling
 
     def _report(self, context: dg.OutputContext, table: Table, dates: Dates | None) -> None:
-        log = self._log(table)
-        files = log.of(dates.start, dates.end) if dates else list(log.files)
-        metadata: dict[str, Any] = {
-            "dagster/uri": self.lake.settings.uri(table.path),
-            "delta_version": log.version,
-            "size": dg.MetadataValue.int(sum(f.bytes for f in files)),
-            "files": len(files),
-            "preview": dg.MetadataValue.md(self._preview(table, dates)),
-        }
-        if table.name.endswith("_landing"):
-            metadata["malformed"] = sum(f.malformed for f in files)
-        rows = sum(f.rows for f in files)
-        if dates is None:
-            context.add_output_metadata({**metadata, "dagster/row_count": rows})
-        elif dates.start == dates.end:
-            context.add_output_metadata({**metadata, "dagster/partition_row_count": rows})
-        else:
-            self._report_each(context, metadata, log)
-
-    def _report_each(
-        self, context: dg.OutputContext, metadata: dict[str, Any], log: TableLog
-    ) -> None:
-        """In a range run every partition has its own count; the rest is the same for all."""
-        rows = log.rows_by_date()
+        """Say what was written; in a range run every partition says its own."""
+        tell = functools.partial(materialization_metadata, self.lake, table, self._log(table))
+        if dates is None or dates.start == dates.end:
+            context.add_output_metadata(tell(dates.start if dates else None))
+            return
+        keys = list(context.asset_partition_keys)
         execution = dg.AssetExecutionContext.get()
-        for key in context.asset_partition_keys:
-            count = rows.get(date.fromisoformat(key), 0)
-            execution.add_asset_metadata(
-                {**metadata, "dagster/partition_row_count": count}, partition_key=key
+        with ThreadPoolExecutor(THREADS) as pool:
+            told = pool.map(tell, map(date.fromisoformat, keys))
+            for key, metadata in zip(keys, told, strict=True):
+                execution.add_asset_metadata(metadata, partition_key=key)
+
+
+def observe(context: dg.OutputContext, table: Table, listings: Listings) -> None:
+    """Say on the landed objects' asset what the days were built from: objects and bytes."""
+    for day, objects in listings.items():
+        context.log_event(
+            dg.AssetObservation(
+                table.name.replace("_landing", "_objects"),
+                partition=day.isoformat(),
+                metadata={"objects": len(objects), "size": sum(one.size for one in objects)},
             )
-
-    def _preview(self, table: Table, dates: Dates | None) -> str:
-        import pyarrow.dataset as pads
-
-        delta = self.lake.delta(table)
-        where = None
-        if dates is not None:
-            day = pads.field("ingest_date")
-            where = (day >= dates.start) & (day <= dates.end)
-        rows = delta.to_pyarrow_dataset().head(5, filter=where).to_pylist()
-        return preview(table, rows)
-
-
-def preview(table: Table, rows: list[dict[str, Any]]) -> str:
-    """Rows as a markdown table in which no personal value can be read."""
-    names = table.column_names
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    for row in rows:
-        cells = [
-            "•••" if name in table.personal_columns and row[name] is not None else str(row[name])
-            for name in names
-        ]
-        lines.append("| " + " | ".join("" if cell == "None" else cell for cell in cells) + " |")
-    return "\n".join(lines)
+        )
 
 
 def check_columns(table: Table, frame: "DataFrame") -> None:

@@ -34,6 +34,7 @@ class Landed:
     skipped: int = 0
     renamed: int = 0
     warnings: list[str] = field(default_factory=list)
+    dates: set[date] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_
             if not is_data(name):
                 landed.warnings.append(f"{folder / name} is not data (its name says so): not sent.")
                 continue
+            landed.dates.add(found)
             start = f"{prefix}/landing" if prefix else "landing"
             yield _Upload(file, f"{start}/{entity}/ingest_date={found}/", name)
 

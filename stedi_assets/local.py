@@ -310,7 +310,10 @@ def run_local(command: Sequence[str], folder: Path, salt: str) -> int:
         return 127
     running: list[subprocess.Popen[bytes]] = []
     with _forwarding(running), local_s3(folder) as server:
-        environ = local_environment(server, os.environ, salt) | {"PATH": path}
+        environ = local_environment(server, os.environ, salt)
+        environ["PATH"] = path
+        if sys.prefix != sys.base_prefix:
+            environ["VIRTUAL_ENV"] = sys.prefix  # `dg` asks for it
         running.append(subprocess.Popen([program, *command[1:]], env=environ))
         code = running[0].wait()
     return 128 - code if code < 0 else code

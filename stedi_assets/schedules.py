@@ -47,9 +47,16 @@ def maintenance() -> None:
 
 schedules = [
     dg.ScheduleDefinition(
-        job=daily_sweep, cron_schedule="0 2 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        job=daily_sweep,
+        cron_schedule="0 2 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Catches what the sensor missed, over everything that ever landed, and checks"
+        " every table as a whole.",
     ),
     dg.ScheduleDefinition(
-        job=maintenance, cron_schedule="0 4 * * *", default_status=dg.DefaultScheduleStatus.RUNNING
+        job=maintenance,
+        cron_schedule="0 4 * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Compacts every table and erases files that left it STEDI_RETENTION_DAYS ago.",
     ),
 ]

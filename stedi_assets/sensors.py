@@ -16,12 +16,14 @@ from stedi_assets.catch_up import ATTEMPTS, RANGE_TAGS
 from stedi_assets.decision import Work, what_must_run
 from stedi_assets.io_manager import DeltaIOManager
 from stedi_assets.lake import Lake
+from stedi_assets.land import landed_dates
 from stedi_assets.ledger import Partition
 from stedi_assets.membership import Membership
 from stedi_assets.observation import Dates, Listing, ledger_of
 from stedi_assets.schemas import TABLES
 from stedi_assets.settings import StediError, today
 from stedi_assets.stale import Mark
+from stedi_assets.stretches import stretches
 
 SECONDS = 10
 NEWEST = 20  # built dates looked at in every tick; all others come round within ROUNDS ticks
@@ -59,31 +61,41 @@ def settle_membership() -> None:
     mark_partitions_of_changed_people()
 
 
-def spans_to_look_at(first: date, last: date, built: Collection[date], tick: int) -> list[Dates]:
-    """The ingest dates to look at in a tick: the newest ones, and a tenth of all.
+def spans_to_look_at(
+    first: date, last: date, built: Collection[date], tick: int, present: Collection[date] = ()
+) -> list[Dates]:
+    """The ingest dates to look at in a tick: the newest ones, a tenth of all, and some new ones.
 
-    first, last: the lake's first date and today; built: the dates that the ledger knows.
+    first, last: the lake's first date and today; built: the dates that the ledger knows; present:
+    those that have a folder. New is what is present and not built: it need not wait for its round.
     """
-    days = sorted(built) or [first + timedelta(n) for n in range((last - first).days + 1)]
+    days = sorted({*built, *present}) or [first]
     edges = [days[len(days) * n // ROUNDS] for n in range(ROUNDS)]
     block = tick % ROUNDS
     since = min(days[-NEWEST:][0], last - timedelta(2))
+    new = [day for day in days if day not in built][:NEWEST]
+    spans: list[Dates] = [one for one in stretches(new) if one[0] < since]
     if block == ROUNDS - 1:
-        return [(min(edges[-1], since), None)]
+        return [*spans, (min(edges[-1], since), None)]
     start, end = edges[block] if block else None, edges[block + 1] - timedelta(1)
-    return [(start, end), (since, None)]
+    return [*spans, (start, end), (since, None)]
 
 
 def look(lake: Lake, tick: int) -> Listing:
     """What stands in the lake in the ingest dates of a tick."""
     known = ledger_of(lake)
-    first, built = lake.settings.first_ingest_date, {day for _, day in known}
-    return observation.look(lake, spans_to_look_at(first, today(), built, tick), known=known)
+    settings = lake.settings
+    first, last, built = settings.first_ingest_date, today(), {day for _, day in known}
+    folders = landed_dates(lake.client, settings.bucket, settings.prefix)
+    present = {day for days in folders.values() for day in days if first <= day <= last}
+    spans = spans_to_look_at(first, last, built, tick, present)
+    return observation.look(lake, spans, known=known)
 
 
 def run_request(work: Work, content: str) -> dg.RunRequest:
     """The run that does a work; its tag names work and content, to count failed attempts."""
     tags = {WORK_TAG: hashlib.sha256(f"{work} {content}".encode()).hexdigest()[:20]}
+    tags["stedi/does"] = str(work)
     selection = [dg.AssetKey(name) for name in work.tables] or None
     key = None
     if work.start and work.end and work.start != work.end:

@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.lake import Lake
-from stedi_assets.schemas import TABLES, Table
+from stedi_assets.schemas import TABLES, Table, spark_schema
 from stedi_assets.settings import StediError
 
 if TYPE_CHECKING:
@@ -73,17 +73,26 @@ def run_query(lake: Lake, sql: str) -> "pandas.DataFrame":
     """The answer of a SQL query over the eight tables; StediError where it is not one."""
     from stedi_assets.engine import SparkSessions
 
-    if not re.match(r"\s*(select|with|values|table|describe|show)\b", sql, re.IGNORECASE):
+    if not _is_query(sql):
         raise StediError("Only queries are run here (SELECT …): the tables are read-only.")
     spark = SparkSessions().spark_session
     for table in TABLES.values():
-        if lake.log(table) is not None:
+        if lake.log(table) is None:
+            frame = spark.createDataFrame([], spark_schema(table.columns))
+        else:
             frame = spark.read.format("delta").load(lake.settings.uri(table.path))
-            frame.select(*table.column_names).createOrReplaceTempView(table.name)
+        frame.select(*table.column_names).createOrReplaceTempView(table.name)
     try:
         return spark.sql(sql).toPandas()
     except Exception as error:
         raise StediError(f"The query does not run: {str(error).strip().splitlines()[0]}") from None
+
+
+def _is_query(sql: str) -> bool:
+    """Whether it only reads: Apache Spark takes an INSERT after a WITH as well."""
+    unquoted = re.sub(r"'[^']*'", "''", sql)
+    starts = re.match(r"[\s(]*(select|with|values|table|describe|show)\b", unquoted, re.IGNORECASE)
+    return bool(starts) and not re.search(r"\binsert\s+(into|overwrite)\b", unquoted, re.IGNORECASE)
 
 
 def print_frame(frame: "pandas.DataFrame", form: str) -> None:

@@ -87,6 +87,15 @@ def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(sett
         assert after[name] == before[name]
 
 
+def test_a_check_can_be_run_by_itself(settled):
+    from stedi_assets.definitions import defs
+
+    key = dg.AssetCheckKey(dg.AssetKey("customer_landing"), "few_records_are_malformed")
+    job = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+    result = job.execute_in_process()
+    assert [done.asset_check_key for done in result.get_asset_check_evaluations()] == [key]
+
+
 def test_the_pairs_of_a_join_on_time_alone_are_counted(lake):
     from stedi_assets.definitions import io_manager
 

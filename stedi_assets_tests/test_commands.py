@@ -95,11 +95,26 @@ def test_mistakes_are_one_line(run, tmp_path):
     local = (STEDI, "local", "--", "stedi")
     assert "holds none of the folders" in run(*local, "land", "nothing", code=1)
     assert "Nothing has landed yet" in run(*local, "materialize", code=1)
-    assert "tables are read-only" in run(*local, "query", "DROP TABLE x", code=1)
+    write = "WITH x AS (SELECT 1) INSERT INTO customer_landing SELECT * FROM x"
+    for sql in ("DROP TABLE x", write, ""):
+        assert "tables are read-only" in run(*local, "query", sql, code=1)
+    empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
+    assert run(*local, "query", empty, "--format", "csv").split() == ["n", "0"]
+    assert "is not a date" in run(STEDI, "land", ".", "--ingest-date", "20220618", code=2)
     script = "STEDI_LAKE=s3://nosuch AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL stedi tables"
     assert "there is no such bucket" in run(STEDI, "local", "--", "sh", "-c", script, code=1)
     keys = "AWS_SECRET_ACCESS_KEY=wrong stedi tables"
     assert "the keys are refused" in run(STEDI, "local", "--", "sh", "-c", keys, code=1)
+
+
+def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):
+    for day in ("2022-06-17", "2022-06-18", "2999-01-01"):
+        (tmp_path / "source/customer" / f"ingest_date={day}").mkdir(parents=True)
+        (tmp_path / "source/customer" / f"ingest_date={day}" / "a.json").write_text("{}")
+    said = run(STEDI, "local", "--", "stedi", "land", "source")
+    assert "Landed 3 objects" in said
+    for day, is_said in (("2022-06-17", True), ("2022-06-18", False), ("2999-01-01", True)):
+        assert (f"ingest_date={day} lies before STEDI_FIRST_INGEST_DATE" in said) == is_said
 
 
 def test_settings_that_do_not_fit_the_lakes_are_refused(run):

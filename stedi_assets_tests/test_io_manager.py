@@ -7,8 +7,9 @@ import dagster as dg
 import pytest
 from pyspark.sql import functions as F
 
-from stedi_assets.io_manager import Dates, check_columns, first_line, preview
-from stedi_assets.schemas import TABLES
+from stedi_assets.io_manager import Dates, check_columns, first_line
+from stedi_assets.metadata import PREVIEW_ROWS, preview
+from stedi_assets.schemas import ENTITIES, TABLES
 from stedi_assets.settings import StediError
 from stedi_assets_tests.odd_data import DATES, plain_objects
 
@@ -143,15 +144,39 @@ def test_a_materialization_tells_counts_version_size_and_a_masked_preview(lake):
         assert "@" not in metadata["preview"].value
 
 
-def test_a_range_run_tells_a_count_for_every_partition(lake):
+def test_a_range_run_tells_of_every_partition_what_is_its_own(lake):
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
     result = lake.materialize(DATES[0], DATES[1])
     told = {
-        event.partition: event.materialization.metadata["dagster/partition_row_count"].value
+        event.partition: event.materialization.metadata
         for event in result.get_asset_materialization_events()
         if event.asset_key == dg.AssetKey("step_trainer_landing")
     }
-    assert told == {str(DATES[0]): 100, str(DATES[1]): 100}
+    assert set(told) == {str(DATES[0]), str(DATES[1])}
+    for day, metadata in told.items():
+        assert metadata["dagster/partition_row_count"].value == 100
+        assert metadata["dagster/row_count"].value == 200
+        assert metadata["files"].value == len(
+            lake.lake.log("step_trainer_landing").of(
+                date.fromisoformat(day), date.fromisoformat(day)
+            )
+        )
+        assert metadata["preview"].value.count(f"| {day} |") == PREVIEW_ROWS
+
+
+def test_a_run_tells_on_the_landed_objects_what_it_was_built_from(lake):
+    objects = plain_objects()
+    lake.put(objects)
+    result = lake.materialize(DATES[0])
+    told = {
+        observed.asset_key.path[-1]: {n: v.value for n, v in observed.metadata.items()}
+        for event in result.all_events
+        if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION
+        for observed in [event.event_specific_data.asset_observation]
+    }
+    for entity in ENTITIES:
+        sizes = [len(body) for key, body in objects.items() if f"/{entity}/" in key]
+        assert told[f"{entity}_objects"] == {"objects": len(sizes), "size": sum(sizes)}
 
 
 def test_no_personal_value_of_the_data_is_in_any_event(lake):

@@ -73,6 +73,14 @@ def test_all_dates_are_looked_at_within_the_rounds():
     assert all({built[-1], days[-1]} <= one and len(one) < 150 for one in looked)
 
 
+@pytest.mark.parametrize("number", range(ROUNDS))
+def test_a_date_that_is_new_is_looked_at_in_every_tick(number):
+    old, today = date(2022, 6, 18), date(2026, 11, 24)
+    for built in (set(), {old + timedelta(n) for n in range(1, 1000)}):
+        spans = spans_to_look_at(old, today, built, number, {old, *built})
+        assert any((a is None or a <= old) and (b is None or old <= b) for a, b in spans)
+
+
 def definitions() -> dg.Definitions:
     from stedi_assets.definitions import defs
 

@@ -3,25 +3,12 @@
 import dagster as dg
 from pyspark.sql import DataFrame
 
-from stedi_assets.assets.common import OWNERS, described
-from stedi_assets.partitions import INGEST_DATES
+from stedi_assets.assets import common
+from stedi_assets.assets.common import described
 from stedi_assets.schemas import ENTITIES, TABLES
 
-# Where producers land their objects; nobody here materializes them.
-landed_objects = [
-    dg.AssetSpec(
-        f"{name}_objects",
-        description=(
-            f"JSON objects that producers land under `landing/{name}/ingest_date=YYYY-MM-DD/`,"
-            " plain or gzipped; never changed here."
-        ),
-        group_name="landing",
-        owners=OWNERS,
-        kinds={"s3", "json"},
-        partitions_def=INGEST_DATES,
-    )
-    for name in ENTITIES
-]
+# Where producers land their objects: the lineage starts at S3.
+landed_objects = [common.landed_objects(name) for name in ENTITIES]
 
 
 def _landed(name: str) -> dg.AssetIn:
