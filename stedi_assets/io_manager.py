@@ -17,11 +17,12 @@ import dagster as dg
 
 from stedi_assets import stale
 from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
-from stedi_assets.engine import SparkSessions
+from stedi_assets.engine import SparkSessions, diagnosis
 from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
+from stedi_assets.write_lock import write_lock
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -181,7 +182,8 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         check_columns(table, frame)
         if self.lake.log(table) is None:
             self._create(table)
-        self._commit(table, _guarded(table, frame, dates), dates)
+        with write_lock(self.lake, table.name):
+            self._commit(table, _guarded(table, frame, dates), dates)
 
     def _create(self, table: Table) -> None:
         from deltalake import DeltaTable, Field, Schema
@@ -210,9 +212,8 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
                 scope = f" for {dates}" if dates else ""
-                raise StediError(
-                    f"{table.name} was not written{scope}: {first_line(message)}"
-                ) from None
+                why = diagnosis(error, self.lake.settings.spark) or first_line(message)
+                raise StediError(f"{table.name} was not written{scope}: {why}") from None
             return
 
     # ------------------------------------------------------------------ telling

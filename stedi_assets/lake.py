@@ -10,6 +10,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any
 
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -111,6 +112,11 @@ class Lake:
         """Frozen credentials as the AWS SDK finds them (variables, profile, instance role)."""
         signer = self.client._request_signer  # boto3 offers no public way to the found keys
         return signer._credentials.get_frozen_credentials() if signer._credentials else None
+
+    @property
+    def has_a_role(self) -> bool:
+        """Whether the credentials are of a role, which expire and are fetched anew."""
+        return isinstance(self.client._request_signer._credentials, RefreshableCredentials)
 
     @property
     def is_plain_http(self) -> bool:
