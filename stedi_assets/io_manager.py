@@ -6,7 +6,6 @@ a table means (`assets/`), what its columns are (`schemas.py`).
 
 import functools
 import random
-import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import dagster as dg
 from stedi_assets import stale
 from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
 from stedi_assets.engine import SparkSessions, diagnosis
+from stedi_assets.engine_differences import is_lost_race, refusing
 from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
@@ -34,10 +34,6 @@ ATTEMPTS = 10
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN_MARKS: dict[tuple[str, str], list[stale.Mark]] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
-_CONFLICT = re.compile(
-    r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -207,12 +203,11 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             try:
                 writer.save(self.lake.settings.uri(table.path))
             except Exception as error:  # the engines' own error classes have nothing in common
-                message = str(error)
-                if _CONFLICT.search(message) and attempt < ATTEMPTS:
+                if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
                 scope = f" for {dates}" if dates else ""
-                why = diagnosis(error, self.lake.settings.spark) or first_line(message)
+                why = diagnosis(error, self.lake.settings.spark) or first_line(str(error))
                 raise StediError(f"{table.name} was not written{scope}: {why}") from None
             return
 
@@ -294,7 +289,7 @@ def check_columns(table: Table, frame: "DataFrame") -> None:
 
 
 def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFrame":
-    """The frame, failing in the same pass at a row outside the dates (Sail would write it)."""
+    """The frame, failing at a row outside the dates."""
     from pyspark.sql import functions as F
 
     if dates is None:
@@ -304,9 +299,7 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
         F.coalesce(F.col("ingest_date").cast("string"), F.lit("null")),
         F.lit(f", outside the dates being written, {dates}"),
     )
-    inside = F.expr(f"coalesce({dates.predicate}, false)")
-    guarded = F.when(inside, F.col("ingest_date")).otherwise(F.raise_error(message).cast("date"))
-    return frame.withColumn("ingest_date", guarded).select(*table.column_names)
+    return refusing(frame, dates.predicate, "ingest_date", message)
 
 
 def first_line(message: str) -> str:

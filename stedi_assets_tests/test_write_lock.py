@@ -70,10 +70,12 @@ def test_a_writer_whose_lock_was_taken_over_says_so_and_leaves_the_new_holders_a
     lake, monkeypatch
 ):
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.1)
-    with (
-        pytest.raises(StediError, match="another writer took its turn"),
-        write_lock(lake.lake, "a_table"),
-    ):
-        lake.put({"_stedi/locks/a_table": b"of another"})
-        time.sleep(1)
+
+    def write() -> None:
+        with write_lock(lake.lake, "a_table"):
+            lake.put({"_stedi/locks/a_table": b"of another"})
+            time.sleep(1)
+
+    with pytest.raises(StediError, match="another writer took its turn"):
+        write()
     assert locks(lake) == ["_stedi/locks/a_table"]

@@ -1,19 +1,33 @@
 """The suites of the embedded engine, run again on Apache Spark: the same tests, the same tables."""
 
-# ruff: noqa: F401
-from stedi_assets_tests.test_io_manager import (
-    manager,
-    test_a_materialization_tells_counts_version_size_and_a_masked_preview,
-    test_a_partition_with_no_rows_becomes_empty,
-    test_a_range_run_tells_a_count_for_every_partition,
-    test_a_row_outside_the_dates_is_refused_by_its_date_and_nothing_is_written,
-    test_a_table_never_materialized_says_which_asset_to_materialize,
-    test_a_write_replaces_just_its_dates,
-    test_columns_that_differ_from_the_contract_are_named,
-    test_concurrent_writes_to_neighbouring_and_the_same_dates_all_succeed,
-    test_no_personal_value_of_the_data_is_in_any_event,
+# ruff: noqa: F401, F403
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from stedi_assets_tests.test_catch_up import (
+    test_a_device_claimed_by_a_person_without_consent_is_nobodys,
+    test_a_reading_that_lands_late_in_an_old_date_moves_its_repeat,
+    test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person,
 )
-from stedi_assets_tests.test_tables import (
-    test_a_range_run_over_odd_data_gives_the_reference_tables,
-    test_plain_data_on_one_date_takes_the_fast_way_and_gives_the_reference_tables,
-)
+from stedi_assets_tests.test_engine_differences import *
+from stedi_assets_tests.test_io_manager import *
+from stedi_assets_tests.test_tables import *
+
+ENTITIES = ("customer", "accelerometer", "step_trainer")
+
+
+def test_the_published_data_gives_the_reference_tables(lake):
+    """Needs STEDI_PUBLISHED_DATA, a folder with customer/, accelerometer/, step_trainer/."""
+    folder = os.environ.get("STEDI_PUBLISHED_DATA")
+    if not folder:
+        pytest.skip("the published data is not here: STEDI_PUBLISHED_DATA does not name its folder")
+    day = date(2022, 6, 18)
+    for entity in ENTITIES:
+        for file in sorted((Path(folder) / entity).iterdir()):
+            lake.put({f"landing/{entity}/ingest_date={day}/{file.name}": file.read_bytes()})
+    lake.materialize(day)
+    wrong = {name: (len(few), len(many)) for name, (few, many) in lake.differences().items()}
+    assert wrong == {}, "rows missing and rows too many, by table"

@@ -1,0 +1,61 @@
+"""Classic sessions, whose driver is a JVM of the run's process; both engines on one lake."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
+from stedi_assets_tests.test_catch_up import DATES as DAYS
+from stedi_assets_tests.test_catch_up import landed, person, three_days
+
+
+def run(engine: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """A command of the project in a process of its own, on an engine."""
+    environ = {**os.environ, "STEDI_SPARK": engine, "SPARK_LOCAL_IP": "127.0.0.1"}
+    environ |= {"PYSPARK_PYTHON": sys.executable}
+    done = subprocess.run(
+        [sys.executable, "-m", *command], env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def materialize(engine: str, first, last) -> "subprocess.CompletedProcess[str]":
+    dagster = ["dagster", "asset", "materialize", "-m", "stedi_assets.definitions"]
+    return run(engine, *dagster, "--select", "*", "--partition-range", f"{first}...{last}")
+
+
+def test_odd_data_on_local_gives_the_reference_tables_and_no_key_is_logged(lake):
+    lake.put(odd_objects(7))
+    done = materialize("local[2]", DATES[0], DATES[-1])
+    assert lake.differences() == {}
+    assert "stedi-local-only" not in done.stdout + done.stderr
+    assert lake.lake.settings.salt() not in done.stdout + done.stderr
+
+
+def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluster):
+    lake.put(plain_objects(8))
+    materialize(cluster.master, DATES[0], DATES[0])
+    assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("first", ["embedded", "cluster"])
+def test_each_engine_reads_and_changes_what_the_other_wrote(lake, cluster, monkeypatch, first):
+    engines = ["embedded", cluster.remote]
+    one, other = engines if first == "embedded" else reversed(engines)
+    monkeypatch.setenv("STEDI_SPARK", one)
+    three_days(lake)
+    before = lake.table("machine_learning_curated")
+    assert lake.differences() == {}
+    monkeypatch.setenv("STEDI_SPARK", other)
+    lake.put(landed("customer", DAYS[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert lake.table("machine_learning_curated") != before
+    monkeypatch.setenv("STEDI_SPARK", one)
+    lake.put(landed("customer", DAYS[2], "granted", person(1, 2, 1)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert lake.table("machine_learning_curated") == before
