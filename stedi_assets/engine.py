@@ -122,7 +122,13 @@ def s3_keys(settings: Settings) -> dict[str, str]:
 
 def server_options(settings: Settings) -> dict[str, str]:
     """What a Spark Connect server, or any application, is started with to serve the lake."""
-    return {**session_options(), **delta_options(), **s3_options(settings)}
+    return {
+        **session_options(),
+        **delta_options(),
+        **s3_options(settings),
+        # At INFO Delta logs the minima and maxima of columns: somebody's email.
+        "spark.log.level": "WARN",
+    }
 
 
 def _classic_options(settings: Settings) -> dict[str, str]:

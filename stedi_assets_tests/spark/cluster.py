@@ -1,6 +1,7 @@
 """Apache Spark from pip's pyspark: a standalone cluster and a Spark Connect server, on loopback."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import pyspark
 
 SPARK_HOME = Path(pyspark.__file__).parent
+SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+REGISTERED = "Successfully registered with master"
 START_SECONDS = 240  # the first start downloads the jars
 
 
@@ -54,10 +57,14 @@ class Process:
         """Wait until the log holds a text."""
         end = time.monotonic() + START_SECONDS
         while self.log.read_text(errors="replace").count(text) < times:
-            if self.process.poll() is not None or time.monotonic() > end:
-                tail = self.log.read_text(errors="replace")[-3000:]
-                raise RuntimeError(f"{self.log.name}: no {text!r} in it:\n{tail}")
+            self.check(end)
             time.sleep(0.1)
+
+    def check(self, end: float) -> None:
+        """RuntimeError with the log's end where the process ended or the time is up."""
+        if self.process.poll() is not None or time.monotonic() > end:
+            tail = self.log.read_text(errors="replace")[-3000:]
+            raise RuntimeError(f"{self.log.name} says that it is not up:\n{tail}")
 
 
 class Cluster:
@@ -102,7 +109,7 @@ class Cluster:
             for name in ("worker-1", "worker-2")
         ]
         for worker in self.workers:
-            worker.wait_for("Successfully registered with master")
+            worker.wait_for(REGISTERED)
         self.connect = self._connect_server()
 
     def _connect_server(self) -> Process:
@@ -113,7 +120,10 @@ class Cluster:
             "spark.cores.max": "2",  # half of the cluster: another driver runs beside it
             "spark.executor.memory": "1g",
             "spark.ui.enabled": "false",
-            "spark.sql.shuffle.partitions": "4",
+            "spark.sql.shuffle.partitions": "2",
+            # Small tables and many queries: compiling takes longer than what it saves.
+            "spark.driver.extraJavaOptions": SHORT_LIVED,
+            "spark.executor.extraJavaOptions": SHORT_LIVED,
         }
         lines = [f"{name} {value}" for name, value in {**self.options, **own}.items()]
         properties.write_text("\n".join(lines))
@@ -130,8 +140,24 @@ class Cluster:
             "org.apache.spark.sql.connect.service.SparkConnectServer",
             "spark-internal",
         )
-        server.wait_for("Spark Connect server started")
+        self._wait_for_connect(server)
         return server
+
+    def _wait_for_connect(self, server: Process) -> None:
+        """Wait until the port is open: at its log level the server does not say that it is up."""
+        end = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.connect_port), 1).close()
+                return
+            except OSError:
+                server.check(end)
+                time.sleep(0.2)
+
+    def logs(self) -> str:
+        """What any process of the cluster logged, executors too."""
+        logs = [*self.folder.glob("*.log"), *self.folder.glob("work/*/*/std*")]
+        return "\n".join(log.read_text(errors="replace") for log in logs)
 
     def _run(self, name: str, program: str, *arguments: str) -> Process:
         command = [str(SPARK_HOME / "bin" / program), *arguments]
@@ -141,16 +167,18 @@ class Cluster:
 
     def heal(self) -> None:
         """Start again whatever a test killed."""
-        for process, text in (
-            *((worker, "Successfully registered with master") for worker in self.workers),
-            (self.connect, "Spark Connect server started"),
-        ):
-            if process.process.poll() is not None:
-                started = process.log.read_text(errors="replace").count(text)
-                process.stop()
-                process.start()
-                process.wait_for(text, started + 1)
+        for worker in self.workers:
+            if worker.process.poll() is not None:
+                started = worker.log.read_text(errors="replace").count(REGISTERED)
+                worker.stop()
+                worker.start()
+                worker.wait_for(REGISTERED, started + 1)
+        if self.connect.process.poll() is not None:
+            self.connect.stop()
+            self.connect.start()
+            self._wait_for_connect(self.connect)
 
     def stop(self) -> None:
         for process in reversed(self.processes):
             process.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)  # copies of the jars: some GB

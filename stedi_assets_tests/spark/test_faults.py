@@ -40,6 +40,15 @@ def in_the_middle(monkeypatch):
     return arrange
 
 
+def test_nobody_is_named_in_the_clusters_logs_and_no_key_or_salt(lake, cluster):
+    lake.put(plain_objects())
+    lake.materialize(DATES[0])
+    logs = cluster.logs()
+    for value in ("@example.com", "Ann Example", lake.lake.settings.salt(), "stedi-local-only"):
+        assert value not in logs
+    assert lake.differences() == {}
+
+
 def test_a_worker_killed_in_the_middle_of_a_run(lake, cluster, in_the_middle):
     lake.put(odd_objects(6))
     happened = in_the_middle("accelerometer_landing", cluster.workers[0].kill)
