@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 
+from stedi_assets.erasure import erase
+from stedi_assets.io_manager import Dates
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
 from stedi_assets_tests.test_catch_up import landed, person, three_days
+from stedi_assets_tests.test_erasure import everything_in
+from stedi_assets_tests.test_io_manager import DAY, STEPS
 
 
 def run(engine: str, *command: str) -> "subprocess.CompletedProcess[str]":
@@ -59,3 +64,17 @@ def test_each_engine_reads_and_changes_what_the_other_wrote(lake, cluster, monke
     lake.catch_up()
     assert lake.differences() == {}
     assert lake.table("machine_learning_curated") == before
+
+
+def test_erasure_leaves_nothing_of_what_spark_wrote_and_replaced(lake):
+    from stedi_assets.definitions import io_manager
+
+    columns = ", ".join(f"{c.name} {c.type}" for c in STEPS.columns)
+    for device in ("withdrawn", "staying"):
+        frame = io_manager.spark.spark_session.createDataFrame([(1, device, 1, DAY)], columns)
+        io_manager.write(STEPS, frame, Dates(DAY, DAY))
+    assert "withdrawn" in everything_in(lake, "trusted")
+    erase(lake.lake, timedelta(0))
+    left = everything_in(lake, "trusted")
+    assert "withdrawn" not in left
+    assert "staying" in left
