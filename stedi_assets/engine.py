@@ -128,6 +128,7 @@ def server_options(settings: Settings) -> dict[str, str]:
         **s3_options(settings),
         # At INFO Delta logs the minima and maxima of columns: somebody's email.
         "spark.log.level": "WARN",
+        "spark.executor.syncLogLevel.enabled": "true",
     }
 
 
@@ -273,6 +274,8 @@ def check_engine(spark: Any, settings: Settings) -> None:
             f"{where} is version {spark.version}, and this project works with {SPARK_VERSION}:"
             " take a cluster of that version."
         )
+    if "Delta" not in spark.conf.get("spark.sql.extensions", ""):
+        raise StediError(f"{where}: there is no Delta in it; {_START}.")
     # Delta's version as its jar in the driver says.
     delta = spark.sql("SELECT java_method('io.delta.package', 'VERSION')").collect()[0][0]
     if delta.split(".")[:2] != DELTA_VERSION.split(".")[:2]:
@@ -280,11 +283,9 @@ def check_engine(spark: Any, settings: Settings) -> None:
             f"{where} has Delta {delta}, and this project works with {DELTA_VERSION}: {_START}."
         )
     try:
-        _ = spark.read.format("delta").load(settings.uri("_stedi/no_table_is_here")).schema
-    except Exception as error:  # that there is no table shows that S3 and Delta answer
-        if not re.search(
-            r"PATH_NOT_FOUND|DELTA_TABLE_NOT_FOUND|DELTA_PATH_DOES_NOT_EXIST", str(error)
-        ):
+        _ = spark.read.text(settings.uri("_stedi/settings.json")).schema
+    except Exception as error:  # that the object is not there shows that S3 answers
+        if "PATH_NOT_FOUND" not in str(error):
             raise
 
 
@@ -324,6 +325,8 @@ class SparkSessions(LazyPySparkResource):
     def _forget(self) -> None:
         if self._spark_session is not None:
             with suppress(Exception):  # nobody may be there any more to be told
+                if self._engine.startswith("sc://"):
+                    self._spark_session.client.set_retry_policies([])
                 self._spark_session.stop()
         self._spark_session = None
         self.spark_config.clear()

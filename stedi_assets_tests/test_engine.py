@@ -100,8 +100,9 @@ def test_the_token_of_a_server_is_not_shown(monkeypatch):
 class _Spark:
     """The answers of a server of some versions."""
 
-    def __init__(self, version: str, delta: str) -> None:
+    def __init__(self, version: str, delta: str, extensions: str) -> None:
         self.version, self.delta = version, delta
+        self.conf = {"spark.sql.extensions": extensions}
 
     def sql(self, _text: str) -> "_Spark":
         return self
@@ -111,12 +112,16 @@ class _Spark:
 
 
 @pytest.mark.parametrize(
-    ("spark", "delta", "message"),
-    [("3.5.1", "3.2.0", "is version 3.5.1"), ("4.1.4", "4.1.0", "has Delta 4.1.0")],
+    ("spark", "delta", "extensions", "message"),
+    [
+        ("3.5.1", "3.2.0", "io.delta.sql.DeltaSparkSessionExtension", "is version 3.5.1"),
+        ("4.1.4", "4.1.0", "io.delta.sql.DeltaSparkSessionExtension", "has Delta 4.1.0"),
+        ("4.1.4", "4.4.0", "", "there is no Delta in it; start it with .* `stedi spark-conf`"),
+    ],
 )
-def test_a_version_that_does_not_fit_is_named(spark, delta, message):
+def test_a_version_that_does_not_fit_is_named(spark, delta, extensions, message):
     with pytest.raises(StediError, match=message) as error:
-        check_engine(_Spark(spark, delta), load_settings())
+        check_engine(_Spark(spark, delta, extensions), load_settings())
     assert "\n" not in str(error.value)
 
 
