@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dagster_pyspark import LazyPySparkResource
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from stedi_assets.lake import open_lake
 from stedi_assets.settings import Settings, StediError, load_settings
@@ -32,7 +32,8 @@ JAVA_VERSIONS = (17, 21)  # those that Spark 4.1 supports
 _ANSWER_SECONDS = 10
 
 _EMBEDDED: dict[str, Any] = {}
-_LOCK = threading.Lock()
+_SESSIONS: dict[str, Any] = {}  # of this process, by engine: one at a time
+_LOCK = threading.RLock()
 
 
 def _embedded_server(settings: Settings) -> str:
@@ -297,59 +298,61 @@ def _give_up_soon(spark: Any) -> None:
 
 
 class SparkSessions(LazyPySparkResource):
-    """dagster-pyspark's resource with the session of STEDI_SPARK, one a process, made when used."""
+    """dagster-pyspark's resource with the session of STEDI_SPARK, one a process, made when used.
+
+    Dagster copies resources for every run: the session is kept beside them.
+    """
 
     spark_config: dict[str, Any] = Field(default_factory=dict)
-    _engine: str = PrivateAttr(default="")
-
-    @property
-    def spark_session(self) -> Any:
-        """The session; a new one where STEDI_SPARK changed or its server was started again."""
-        if self._spark_session is not None and not self._is_usable():
-            self._forget()
-        return super().spark_session
-
-    def _is_usable(self) -> bool:
-        assert self._spark_session is not None
-        engine = load_settings().spark
-        if self._engine != engine:
-            return False
-        if not engine.startswith("sc://"):
-            return True
-        try:
-            self._spark_session.conf.get("spark.sql.session.timeZone")
-        except Exception:  # gone with its server, in one of many ways
-            return False
-        return True
-
-    def _forget(self) -> None:
-        if self._spark_session is not None:
-            with suppress(Exception):  # nobody may be there any more to be told
-                if self._engine.startswith("sc://"):
-                    self._spark_session.client.set_retry_policies([])
-                self._spark_session.stop()
-        self._spark_session = None
-        self.spark_config.clear()
 
     def _init_session(self) -> None:
-        if self._spark_session is not None:
-            return
+        """Before every use: the process's session, a new one where its server was started again."""
         settings = load_settings()
-        self._engine = settings.spark
+        with _LOCK:
+            if not _is_usable(settings.spark):
+                _stop_sessions()
+                self._make(settings)
+            self._spark_session = _SESSIONS[settings.spark]
+
+    def _make(self, settings: Settings) -> None:
+        self._spark_session = None
+        self.spark_config.clear()
         self.spark_config.update(spark_config(settings))
         try:
             super()._init_session()
-            if self._engine.startswith("sc://"):
-                _give_up_soon(self._spark_session)
-            if self._engine != "embedded":
-                check_engine(self._spark_session, settings)
+            session = _SESSIONS[settings.spark] = self._spark_session
+            if settings.spark.startswith("sc://"):
+                _give_up_soon(session)
+            if settings.spark != "embedded":
+                check_engine(session, settings)
         except StediError:
-            self._forget()
+            _stop_sessions()
             raise
         except Exception as error:  # the engines' own error classes have nothing in common
-            self._forget()
+            _stop_sessions()
             first = str(error).strip().partition("\n")[0][:300]
             raise StediError(
-                diagnosis(error, self._engine)
-                or f"Spark ({_shown(self._engine)}) does not start: {first}"
+                diagnosis(error, settings.spark)
+                or f"Spark ({_shown(settings.spark)}) does not start: {first}"
             ) from None
+
+
+def _is_usable(engine: str) -> bool:
+    """Whether the process has a session of an engine, and its server still knows it."""
+    if engine not in _SESSIONS or not engine.startswith("sc://"):
+        return engine in _SESSIONS
+    try:
+        _SESSIONS[engine].conf.get("spark.sql.session.timeZone")
+    except Exception:  # gone with its server, in one of many ways
+        return False
+    return True
+
+
+def _stop_sessions() -> None:
+    """Forget every session; pyspark would go on with a dead one, or with another engine's."""
+    for engine, session in _SESSIONS.items():
+        with suppress(Exception):  # nobody may be there any more to be told
+            if engine.startswith("sc://"):
+                session.client.set_retry_policies([])
+            session.stop()
+    _SESSIONS.clear()
