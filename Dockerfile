@@ -19,5 +19,5 @@ ENV PATH=/opt/stedi/bin:$PATH \
 USER 10001
 WORKDIR /opt/dagster
 EXPOSE 4000
-HEALTHCHECK --start-period=60s CMD ["dagster", "api", "grpc-health-check", "--port", "4000"]
+HEALTHCHECK --start-period=60s --interval=60s --timeout=30s CMD ["dagster", "api", "grpc-health-check", "--port", "4000"]
 CMD ["dagster", "api", "grpc", "--host", "0.0.0.0", "--port", "4000", "--module-name", "stedi_assets.definitions"]
