@@ -3,7 +3,6 @@
 python -m stedi_assets_tests.spark.another_driver DAY WRITES
 """
 
-import os
 import sys
 from datetime import date
 
@@ -23,7 +22,6 @@ def write(io: DeltaIOManager, day: date, rows: int) -> None:
 def main() -> None:
     from stedi_assets.definitions import io_manager
 
-    os.environ["STEDI_SPARK"] = "local[1]"
     day, writes = date.fromisoformat(sys.argv[1]), int(sys.argv[2])
     _ = io_manager.spark.spark_session
     print("ready", flush=True)

@@ -24,6 +24,13 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def environment(engine: str) -> dict[str, str]:
+    """The environment of a process of its own on an engine, as a person's shell would have it."""
+    own = {**os.environ, "STEDI_SPARK": engine, "SPARK_LOCAL_IP": "127.0.0.1"}
+    own.pop("SPARK_CONNECT_MODE_ENABLED", None)  # pyspark's note that this process uses Connect
+    return own | {"PYSPARK_PYTHON": sys.executable}
+
+
 class Process:
     """A Java process with a log, in a group of its own: its children go with it."""
 

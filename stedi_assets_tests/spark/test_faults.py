@@ -12,6 +12,7 @@ from stedi_assets.io_manager import DeltaIOManager
 from stedi_assets.schemas import TABLES
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.spark import another_driver
+from stedi_assets_tests.spark.cluster import environment
 
 STEPS = TABLES["step_trainer_trusted"]
 
@@ -71,25 +72,31 @@ def test_the_connect_server_killed_in_a_run_and_started_again(lake, cluster, in_
     assert lake.differences() == {}
 
 
-def test_two_drivers_that_write_one_table_lose_no_commit(lake, cluster):
+def test_two_drivers_that_write_one_table_lose_no_commit(lake, tmp_path):
     from stedi_assets.definitions import io_manager
 
     mine, theirs, writes = date(2022, 6, 18), date(2022, 6, 19), 8
     another_driver.write(io_manager, mine, 1)  # the table is there
     before = lake.lake.log(STEPS).version
     program = ["-m", "stedi_assets_tests.spark.another_driver", str(theirs), str(writes)]
-    other = subprocess.Popen(
-        [sys.executable, *program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    log = tmp_path / "other.log"
+    with log.open("w") as errors:
+        other = subprocess.Popen(
+            [sys.executable, *program],
+            env=environment("local[1]"),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
     try:
         assert other.stdout is not None
-        assert other.stdout.readline() == "ready\n"
+        assert other.stdout.readline() == "ready\n", log.read_text()
         for count in range(1, writes + 1):
             another_driver.write(io_manager, mine, count)
         assert other.wait(120) == 0
     finally:
         other.kill()
         other.wait()
-    log = lake.lake.log(STEPS)
-    assert log.rows_by_date() == {mine: writes, theirs: writes}
-    assert log.version == before + 2 * writes, "every commit has a version of its own"
+    after = lake.lake.log(STEPS)
+    assert after.rows_by_date() == {mine: writes, theirs: writes}
+    assert after.version == before + 2 * writes, "every commit has a version of its own"

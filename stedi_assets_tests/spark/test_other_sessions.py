@@ -1,6 +1,5 @@
 """Classic sessions, whose driver is a JVM of the run's process; both engines on one lake."""
 
-import os
 import subprocess
 import sys
 from datetime import timedelta
@@ -8,6 +7,7 @@ from datetime import timedelta
 from stedi_assets.erasure import erase
 from stedi_assets.io_manager import Dates
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
+from stedi_assets_tests.spark.cluster import environment
 from stedi_assets_tests.test_catch_up import DATES as DAYS
 from stedi_assets_tests.test_catch_up import landed, person, three_days
 from stedi_assets_tests.test_erasure import everything_in
@@ -16,10 +16,8 @@ from stedi_assets_tests.test_io_manager import DAY, STEPS
 
 def run(engine: str, *command: str) -> "subprocess.CompletedProcess[str]":
     """A command of the project in a process of its own, on an engine."""
-    environ = {**os.environ, "STEDI_SPARK": engine, "SPARK_LOCAL_IP": "127.0.0.1"}
-    environ |= {"PYSPARK_PYTHON": sys.executable}
     done = subprocess.run(
-        [sys.executable, "-m", *command], env=environ, capture_output=True, text=True
+        [sys.executable, "-m", *command], env=environment(engine), capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return done
