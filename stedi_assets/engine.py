@@ -137,7 +137,8 @@ def _classic_options(settings: Settings) -> dict[str, str]:
     """A session whose driver is a JVM of this process."""
     _check_java(settings.spark)
     os.environ.update(s3_keys(settings))  # the JVM inherits them
-    options = {"spark.ui.enabled": "false", **server_options(settings)}
+    quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    options = {**quiet, **server_options(settings)}
     if settings.spark.startswith("local"):
         # Python of the same environment for UDFs, and no name of this machine to be resolved.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
