@@ -37,17 +37,19 @@ test: .venv/.made
 	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m slow
+	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark'
 
-# Apache Spark itself: a standalone cluster and a Spark Connect server; needs Java 17.
+# Apache Spark itself, a standalone cluster and a Spark Connect server on it: needs Java 17. With
+# STEDI_PUBLISHED_DATA=DIR on the published data too.
 test-spark: .venv/.made
-	@$(BIN)/python -m pytest -m spark
+	@$(BIN)/python -m pytest -m spark -rs
 
 lint: .venv/.made
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/shellcheck .ci/run
+	@$(BIN)/hadolint Dockerfile
 
 # Each fills its table in docs/benchmarks.md; for an idle machine with Java 17.
 bench: .venv/.made

@@ -263,6 +263,18 @@ def forget() -> None:
     click.echo(json.dumps(audit, indent=2))
 
 
+@main.command("spark-conf")
+def spark_conf() -> None:
+    """What Apache Spark is started with to serve this lake, for its --properties-file.
+
+    Keys are not among it: give the AWS variables to the process that starts Spark.
+    """
+    from stedi_assets.engine import server_options
+
+    for name, value in server_options(load_settings()).items():
+        click.echo(f"{name} {value}")
+
+
 @main.command()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def rebuild(yes: bool) -> None:

@@ -8,6 +8,7 @@ from stedi_assets.lake import Lake, is_versioned_log_file
 from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
 from stedi_assets.summaries import SUMMARIES, SUMMARIES_FOLDER
+from stedi_assets.write_lock import write_lock
 
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
@@ -24,7 +25,8 @@ def erase(lake: Lake, retention: timedelta) -> int:
     for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
         delta = _open(lake, table.path)
         if delta is not None:
-            gone += _erase_table(lake, delta, table.path, retention)
+            with write_lock(lake, table.name):
+                gone += _erase_table(lake, delta, table.path, retention)
     for path in (
         *(f"{table.path}/" for table in TABLES.values()),
         SETTLED_FOLDER,

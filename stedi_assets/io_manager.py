@@ -9,6 +9,7 @@ import random
 import re
 import time
 import uuid
+import weakref
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,13 +20,15 @@ import dagster as dg
 
 from stedi_assets import stale
 from stedi_assets.bookkeeping import LandingWrite, Listings, mark_whole
-from stedi_assets.engine import SparkSessions
+from stedi_assets.engine import SparkSessions, diagnosis
+from stedi_assets.engine_differences import is_lost_race, refusing
 from stedi_assets.lake import DataFile, Lake, TableLog, open_lake
 from stedi_assets.landed import landed_objects, read_landed
 from stedi_assets.metadata import materialization_metadata
 from stedi_assets.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 from stedi_assets.settings import StediError, load_settings, today
 from stedi_assets.summaries import SUMMARIES, summarized
+from stedi_assets.write_lock import write_lock
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -43,12 +46,8 @@ THREADS = 8
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
-# The views of this process's session, one a table and version.
-_VIEWS: set[str] = set()
-_CONFLICT = re.compile(
-    r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
-    re.IGNORECASE,
-)
+# The views of a session, one a table and version.
+_VIEWS: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -181,10 +180,10 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
         spark, uri = self.spark.spark_session, self.lake.settings.uri(table.path)
         name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
-        if name not in _VIEWS:
+        if name not in (views := _VIEWS.setdefault(spark, set())):
             reader = spark.read.format("delta").option("versionAsOf", str(log.version))
             reader.load(uri).select(*table.column_names).createOrReplaceTempView(name)
-            _VIEWS.add(name)
+            views.add(name)
         return spark.table(name)
 
     def _log(self, table: Table) -> TableLog:
@@ -268,7 +267,8 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """
         if self.lake.log(table) is None:
             self._create(table)
-        token = self._commit(table, frame, predicate)
+        with write_lock(self.lake, table.name):
+            token = self._commit(table, frame, predicate)
         self.lake.look_again(table)
         return token
 
@@ -304,14 +304,12 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             try:
                 writer.save(self.lake.settings.uri(table.path))
             except Exception as error:  # the engines' own error classes have nothing in common
-                message = str(error)
-                if _CONFLICT.search(message) and attempt < ATTEMPTS:
+                if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
                 scope = f" where {predicate}" if predicate else ""
-                raise StediError(
-                    f"{table.name} was not written{scope}: {first_line(message)}"
-                ) from None
+                why = diagnosis(error, self.lake.settings.spark) or first_line(str(error))
+                raise StediError(f"{table.name} was not written{scope}: {why}") from None
             else:
                 return token
         raise AssertionError("the last attempt returns or raises")
@@ -363,7 +361,7 @@ def check_columns(table: Table, frame: "DataFrame") -> None:
 
 
 def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFrame":
-    """The frame, failing in the same pass at a row outside the dates (Sail would write it)."""
+    """The frame, failing at a row outside the dates."""
     from pyspark.sql import functions as F
 
     if dates is None:
@@ -373,9 +371,7 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
         F.coalesce(F.col("ingest_date").cast("string"), F.lit("null")),
         F.lit(f", outside the dates being written, {dates}"),
     )
-    inside = F.expr(f"coalesce({dates.predicate}, false)")
-    guarded = F.when(inside, F.col("ingest_date")).otherwise(F.raise_error(message).cast("date"))
-    return frame.withColumn("ingest_date", guarded).select(*table.column_names)
+    return refusing(frame, dates.predicate, "ingest_date", message)
 
 
 # How the engines begin what they say of themselves and of storage. Anything else may be a text

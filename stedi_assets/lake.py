@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
+from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
@@ -117,6 +118,11 @@ class Lake:
         """Frozen credentials as the AWS SDK finds them (variables, profile, instance role)."""
         signer = self.client._request_signer  # boto3 offers no public way to the found keys
         return signer._credentials.get_frozen_credentials() if signer._credentials else None
+
+    @property
+    def has_a_role(self) -> bool:
+        """Whether the credentials are of a role, which expire and are fetched anew."""
+        return isinstance(self.client._request_signer._credentials, RefreshableCredentials)
 
     @property
     def is_plain_http(self) -> bool:

@@ -19,6 +19,11 @@ from typing import TYPE_CHECKING, Any
 from pyspark.sql import functions as F
 
 from stedi_assets import records
+from stedi_assets.engine_differences import (
+    doubles_as_text,
+    is_not_utf8,
+    without_negative_zero,
+)
 from stedi_assets.lake import Lake, is_data
 from stedi_assets.schemas import CORRUPT_RECORD, Column, Entity, spark_schema
 
@@ -100,8 +105,7 @@ def _count_odd(
 ) -> tuple[int, int]:
     """How many lines are not plainly records, and how many hold marks of odd encoding.
 
-    (-1, -1) where the engine could not read them: Sail does not read what is not UTF-8,
-    Apache Spark puts U+FFFD in its place.
+    (-1, -1) where the engine could not read them, not being UTF-8.
     """
     text = spark.read.text(_uris(lake, objects))
     line = F.col("value")
@@ -112,7 +116,7 @@ def _count_odd(
     try:
         row = found.collect()[0]
     except Exception as error:  # the engines' own error classes have nothing in common
-        if "UTF-8" in str(error):
+        if is_not_utf8(error):
             return -1, -1
         raise
     return row[0], row[1]
@@ -212,7 +216,7 @@ def _engine_lines(
         .select(
             F.when(
                 is_plainly_a_record(line, entity),
-                F.concat(F.lit("["), _quoted_numbers(line, entity), F.lit("]")),
+                F.concat(F.lit("["), doubles_as_text(line, _doubles(entity)), F.lit("]")),
             )
             .otherwise(normalize(line))
             .alias("records")
@@ -220,16 +224,12 @@ def _engine_lines(
     )
 
 
-def _quoted_numbers(line: "SparkColumn", entity: Entity) -> "SparkColumn":
-    """A plain record with its doubles in quotes (see `_parsed`)."""
-    names = "|".join(c.name for c in entity.fields if c.type == "double")
-    if not names:
-        return line
-    return F.regexp_replace(line, rf'("(?:{names})":{_WHITE})([-+.0-9eE]+)', '$1"$2"')
+def _doubles(entity: Entity) -> list[str]:
+    return [column.name for column in entity.fields if column.type == "double"]
 
 
 def _parsed(lines: "DataFrame", entity: Entity) -> "DataFrame":
-    """The records of lines. Doubles come quoted: Sail's from_json rounds the last digit wrong."""
+    """The records of lines, their doubles quoted."""
     columns = (*entity.fields, CORRUPT_RECORD)
     types = {c.name: "string" if c.type == "double" else c.type for c in columns}
     fields = ", ".join(f"`{name}`: {kind}" for name, kind in types.items())
@@ -240,11 +240,9 @@ def _parsed(lines: "DataFrame", entity: Entity) -> "DataFrame":
 
 
 def _cleaned(entity: Entity) -> list["SparkColumn"]:
-    """The columns in the contract's order; -0 is 0 (engines differ on whether they are equal)."""
+    """The columns in the contract's order; -0 is 0."""
     return [
-        F.when(F.abs(c.name) == 0, F.lit(0.0)).otherwise(F.col(c.name)).alias(c.name)
-        if c.type == "double"
-        else F.col(c.name)
+        without_negative_zero(c.name).alias(c.name) if c.type == "double" else F.col(c.name)
         for c in (*entity.fields, CORRUPT_RECORD)
     ]
 

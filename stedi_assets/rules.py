@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
+from stedi_assets.engine_differences import as_number
 from stedi_assets.settings import load_settings
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def current_records(customer_landing: "DataFrame") -> "DataFrame":
     newest_first = Window.partitionBy("email").orderBy(
         F.desc_nulls_last("lastUpdateDate"),
         F.desc_nulls_last("ingest_date"),
-        F.when(F.col("shareWithResearchAsOfDate") > 0, 1).otherwise(0),
+        as_number(F.col("shareWithResearchAsOfDate") > 0),
         *(F.desc_nulls_last(name) for name in ties),
     )
     return (

@@ -17,6 +17,7 @@ from stedi_assets_tests.reference import expected_tables
 
 SALT = "salt of the tests"
 FIRST = date(2022, 6, 18)
+OURS = ("STEDI_SPARK", "STEDI_PUBLISHED_DATA")  # variables for the tests themselves
 
 
 @pytest.fixture(scope="session")
@@ -31,7 +32,7 @@ def session_environment(server: LocalS3) -> Iterator[None]:
     """The person's own lake, keys and Dagster home are out of reach of every test."""
     before = dict(os.environ)
     for name in list(os.environ):
-        if name.startswith(("AWS_", "STEDI_", "DAGSTER_")) and name != "STEDI_SPARK":
+        if name.startswith(("AWS_", "STEDI_", "DAGSTER_")) and name not in OURS:
             del os.environ[name]
     os.environ.update(local.local_environment(server, os.environ, SALT))
     yield

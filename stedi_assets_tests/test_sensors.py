@@ -128,6 +128,7 @@ def test_a_run_is_requested_once_and_the_next_waits_for_it(new_lake, instance):
         "dagster/asset_partition_range_start": str(DATES[0]),
         "dagster/asset_partition_range_end": str(DATES[1]),
         WORK_TAG: "",
+        "stedi/does": "the whole graph for 2022-06-18 to 2022-06-19",
     }
     job = definitions().resolve_job_def("lakehouse")
     instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)

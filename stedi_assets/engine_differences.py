@@ -1,0 +1,62 @@
+"""Where Sail and Apache Spark compute differently, and the one expression that both agree on.
+
+Each difference has a test in `test_engine_differences.py` that runs on whichever engine is set.
+Two are met by never asking the engine: text that is not plainly a record goes through
+`records.py` (read.json and from_json differ on it; `landed.py` says how it is told apart), and a
+table is created by delta-rs before its first write (Sail's replaceWhere does not create one).
+"""
+
+import re
+from typing import TYPE_CHECKING
+
+from pyspark.sql import functions as F
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+_LOST_RACE = re.compile(
+    r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
+    re.IGNORECASE,
+)
+
+
+def is_lost_race(error: BaseException) -> bool:
+    """Whether a write failed because another commit won: the engines word it differently."""
+    return _LOST_RACE.search(str(error)) is not None
+
+
+def is_not_utf8(error: BaseException) -> bool:
+    """Whether a read met bytes that are not UTF-8: Sail fails, Apache Spark reads U+FFFD."""
+    return "UTF-8" in str(error)
+
+
+def as_number(condition: "Column") -> "Column":
+    """A condition to order a window by, false or null first: Sail plans none by a boolean."""
+    return F.when(condition, 1).otherwise(0)
+
+
+def without_negative_zero(column: str) -> "Column":
+    """A double in which -0 is 0: engines differ on whether the two are equal in a group."""
+    return F.when(F.abs(column) == 0, F.lit(0.0)).otherwise(F.col(column))
+
+
+def doubles_as_text(record: "Column", names: list[str]) -> "Column":
+    """A flat JSON record with some numbers in quotes, for from_json to read as text and cast.
+
+    Sail's from_json rounds some doubles wrongly in the last digit; its cast does not.
+    """
+    if not names:
+        return record
+    pattern = rf'("(?:{"|".join(names)})":[ \t]*)([-+.0-9eE]+)'
+    return F.regexp_replace(record, pattern, '$1"$2"')
+
+
+def refusing(frame: "DataFrame", inside: str, column: str, message: "Column") -> "DataFrame":
+    """The frame, failing with a message, in the same pass, at a row that is not inside.
+
+    inside: SQL. Sail's replaceWhere writes rows outside its predicate; Apache Spark refuses them.
+    """
+    kind = frame.schema[column].dataType.simpleString()
+    kept = F.when(F.expr(f"coalesce({inside}, false)"), F.col(column))
+    guarded = kept.otherwise(F.raise_error(message).cast(kind))
+    return frame.withColumn(column, guarded).select(*frame.columns)
