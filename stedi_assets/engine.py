@@ -68,6 +68,8 @@ def session_options() -> dict[str, str]:
     """What every session is set to, on any engine."""
     return {
         "spark.sql.session.timeZone": "UTC",
+        # pyspark would walk the stack at every column expression, a thousand times a run.
+        "spark.python.sql.dataFrameDebugging.enabled": "false",
         # A table's log is small: in Delta's 50 parts every read and write would cost 150 tasks.
         "spark.databricks.delta.snapshotPartitions": "2",
     }

@@ -109,7 +109,8 @@ def _count_odd(
     """
     text = spark.read.text(_uris(lake, objects))
     line = F.col("value")
-    found = text.where(F.trim(line) != "").agg(
+    unusual = text.where(~is_in_the_usual_order(line, entity)).where(F.trim(line) != "")
+    found = unusual.agg(
         F.count(F.when(~is_plainly_a_record(line, entity), 1)),
         F.count(F.when(line.rlike("[\ufeff\ufffd]"), 1)),
     )
@@ -250,6 +251,18 @@ def _cleaned(entity: Entity) -> list["SparkColumn"]:
 def _field_pattern(column: Column, required: bool) -> str:
     value = {"bigint": _INTEGER, "double": _NUMBER, "string": _NOT_BLANK if required else _STRING}
     return f'"{column.name}":{_WHITE}{value[column.type]}'
+
+
+def is_in_the_usual_order(line: "SparkColumn", entity: Entity) -> "SparkColumn":
+    """Whether a line is plainly a record by one regular expression: all fields, in our order.
+
+    It implies `is_plainly_a_record`, costs half as much, and holds for what producers of readings
+    write. Entities with optional fields are few records: they are left to the other.
+    """
+    if any(column.name not in entity.required for column in entity.fields):
+        return F.lit(False)
+    fields = f"{_WHITE},{_WHITE}".join(_field_pattern(column, True) for column in entity.fields)
+    return line.rlike(rf"^{_WHITE}\{{{_WHITE}{fields}{_WHITE}\}}{_WHITE}$")
 
 
 def is_plainly_a_record(line: "SparkColumn", entity: Entity) -> "SparkColumn":
