@@ -106,6 +106,7 @@ def test_a_device_claimed_by_a_person_without_consent_is_nobodys(lake):
     assert not any(row[1] == "d1" for row in lake.table("step_trainer_trusted"))
 
 
+@pytest.mark.slow
 def test_a_reading_that_lands_late_in_an_old_date_moves_its_repeat(lake):
     three_days(lake)
     lake.put(landed("accelerometer", DATES[0], "late", phone(1, 1000)))
@@ -123,6 +124,7 @@ def test_a_deleted_object_gives_its_repeat_back_to_the_later_date(lake):
     assert lake.differences() == {}
 
 
+@pytest.mark.slow
 def test_an_object_rewritten_under_its_name_is_read_again(lake):
     three_days(lake)
     lake.put(landed("customer", DATES[0], "c", person(1, 0, None), person(2, 0, T0)))

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from click.testing import CliRunner
+
+from stedi_assets.cli import main
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
 
@@ -89,22 +92,55 @@ def test_without_a_running_lake_dagster_says_what_to_run(run):
     assert run(STEDI, "tables", code=1).startswith("stedi: The embedded lake is not running.")
 
 
-def test_mistakes_are_one_line(run, tmp_path):
-    assert "is not an S3 location" in run(STEDI, "tables", code=1, STEDI_LAKE="data")
+@pytest.fixture
+def stedi(lake):
+    """Runs a command on the test's lake in this process: exit code and what it says."""
+
+    def run_here(*arguments: str, **environ: str) -> tuple[int, str]:
+        result = CliRunner().invoke(main, list(arguments), env=environ)
+        return result.exit_code, result.output
+
+    return run_here
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("land", "nothing"), 1, "holds none of the folders"),
+        (("materialize",), 1, "Nothing has landed yet"),
+        (("land", ".", "--ingest-date", "20220618"), 2, "is not a date"),
+        (("query", "DROP TABLE x"), 1, "tables are read-only"),
+        (("query", "WITH x AS (SELECT 1) INSERT INTO y SELECT * FROM x"), 1, "are read-only"),
+        (("query", ""), 1, "tables are read-only"),
+    ],
+)
+def test_a_mistake_is_one_line(stedi, tmp_path, monkeypatch, arguments, code, said):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "nothing").mkdir()
-    local = (STEDI, "local", "--", "stedi")
-    assert "holds none of the folders" in run(*local, "land", "nothing", code=1)
-    assert "Nothing has landed yet" in run(*local, "materialize", code=1)
-    write = "WITH x AS (SELECT 1) INSERT INTO customer_landing SELECT * FROM x"
-    for sql in ("DROP TABLE x", write, ""):
-        assert "tables are read-only" in run(*local, "query", sql, code=1)
+    found, output = stedi(*arguments)
+    assert found == code
+    assert said in output.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"STEDI_LAKE": "data"}, "is not an S3 location"),
+        ({"STEDI_LAKE": "s3://nosuch"}, "there is no such bucket"),
+        ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the keys are refused"),
+    ],
+)
+def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
+    done = subprocess.run([STEDI, "tables"], env=os.environ | environ, capture_output=True)
+    assert done.returncode == 1
+    assert said in done.stderr.decode()
+    assert done.stderr.count(b"\n") == 1
+
+
+def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(stedi):
     empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
-    assert run(*local, "query", empty, "--format", "csv").split() == ["n", "0"]
-    assert "is not a date" in run(STEDI, "land", ".", "--ingest-date", "20220618", code=2)
-    script = "STEDI_LAKE=s3://nosuch AWS_ENDPOINT_URL=$AWS_ENDPOINT_URL stedi tables"
-    assert "there is no such bucket" in run(STEDI, "local", "--", "sh", "-c", script, code=1)
-    keys = "AWS_SECRET_ACCESS_KEY=wrong stedi tables"
-    assert "the keys are refused" in run(STEDI, "local", "--", "sh", "-c", keys, code=1)
+    code, said = stedi("query", empty, "--format", "csv")
+    assert (code, said.split()) == (0, ["n", "0"])
 
 
 def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):

@@ -29,6 +29,7 @@ def test_a_repeated_run_gives_the_same_tables(lake):
     assert lake.differences() == {}
 
 
+@pytest.mark.slow
 def test_runs_of_a_day_each_give_the_tables_of_one_range_run(lake):
     objects = odd_objects(4)
     first = {
