@@ -40,7 +40,7 @@ def settle(lake: Any) -> None:
     """Ledger and settled versions as they are once everything was built (of no rows)."""
     from stedi_assets import ledger, observation
     from stedi_assets.definitions import io_manager
-    from stedi_assets.membership import Membership
+    from stedi_assets.membership import SETTLED, Membership
 
     for table in TABLES.values():
         io_manager._create(table)
@@ -51,7 +51,7 @@ def settle(lake: Any) -> None:
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(record, listing.objects))
-    lake.put_json("_stedi/settled/versions.json", Membership(io_manager).versions)
+    lake.put_json(SETTLED, {"versions": Membership(io_manager).versions, "folder": "none"})
 
 
 def tick(instance: Any, cursor: str | None) -> Any:

@@ -15,11 +15,11 @@ _commit = DeltaIOManager._commit
 _TABLE, _WHEN = os.environ["KILLED"].split()
 
 
-def _commit_and_die(self, table, frame, dates):
+def _commit_and_die(self, table, frame, predicate):
     if table.name != _TABLE:
-        return _commit(self, table, frame, dates)
+        return _commit(self, table, frame, predicate)
     if _WHEN == "after":
-        _commit(self, table, frame, dates)
+        _commit(self, table, frame, predicate)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("not reached")
 

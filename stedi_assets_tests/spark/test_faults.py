@@ -30,10 +30,10 @@ def in_the_middle(monkeypatch):
             happen()
             happened.set()
 
-        def commit_meanwhile(self, written, frame, dates):
+        def commit_meanwhile(self, written, frame, predicate):
             if written.name == table and not happened.is_set():
                 threading.Thread(target=happen_soon).start()
-            commit(self, written, frame, dates)
+            return commit(self, written, frame, predicate)
 
         monkeypatch.setattr(DeltaIOManager, "_commit", commit_meanwhile)
         return happened
