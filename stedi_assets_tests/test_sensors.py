@@ -219,3 +219,15 @@ def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_l
         assert run
     with pytest.raises(StediError, match="failed 3 times"):
         tick(instance)
+
+
+def test_a_tick_while_s3_is_away_fails_in_one_line_and_the_next_goes_on(
+    new_lake, instance, monkeypatch
+):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects())
+    with monkeypatch.context() as away:
+        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(StediError, match="The embedded lake is not running"):
+            tick(instance)
+    assert tick(instance).run_requests
