@@ -4,10 +4,8 @@ import random
 from datetime import date
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
-from stedi_assets_tests.odd_data import MAKERS, T0, compact, customer, odd_objects
+from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
 
@@ -148,48 +146,3 @@ def test_a_lost_ledger_is_made_again(lake):
     lake.lake.delete([found["Key"] for found in lake.lake.objects("_stedi/ledger/")])
     assert lake.catch_up() > 0
     assert lake.differences() == {}
-
-
-def history(seed: int, steps: int = 5) -> list[dict[str, bytes]]:
-    """Objects that land together, step after step, on dates in any order, some names again."""
-    rng = random.Random(seed)
-    made = []
-    for _ in range(steps):
-        objects: dict[str, bytes] = {}
-        for _ in range(rng.randrange(1, 4)):
-            entity, day = rng.choice(list(MAKERS)), rng.choice(DATES)
-            lines = [compact(MAKERS[entity](rng)) for _ in range(rng.randrange(1, 30))]
-            objects |= landed(entity, day, f"{rng.randrange(3)}.json", *lines)
-        made.append(objects)
-    return made
-
-
-def settle_and_compare(lake, seed: int) -> None:
-    rng = random.Random(seed)
-    for objects in history(seed):
-        lake.put(objects)
-        if rng.random() < 0.2 and len(lake.objects) > 1:
-            lake.remove(rng.choice(sorted(lake.objects)))
-        if rng.random() < 0.8:
-            lake.catch_up()
-            assert lake.differences() == {}
-    lake.catch_up()
-    assert lake.differences() == {}
-
-
-@pytest.mark.parametrize("seed", range(2))
-@pytest.mark.slow
-def test_random_histories_end_in_the_reference_tables(new_lake, seed):
-    settle_and_compare(new_lake(consent_scope=["customer", "reading"][seed % 2]), seed)
-
-
-@pytest.mark.slow
-@given(seed=st.integers(0, 10**9), scope=st.sampled_from(["customer", "reading"]))
-@settings(
-    max_examples=8,
-    deadline=None,
-    phases=[Phase.explicit, Phase.reuse, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-def test_any_history_ends_in_the_reference_tables(new_lake, seed, scope):
-    settle_and_compare(new_lake(consent_scope=scope), seed)
