@@ -256,19 +256,23 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         types are not the contract's or a row lies outside the dates.
         """
         check_columns(table, frame)
-        return self.replace(
-            table, _guarded(table, frame, dates), dates.predicate if dates else None
-        )
+        guarded = _guarded(table, frame, dates)
+        if dates is None:
+            return self.replace(table, guarded)
+        return self.replace(table, guarded, dates.predicate, f" for {dates}")
 
-    def replace(self, table: Table, frame: "DataFrame", predicate: str | None) -> str:
-        """Replace the rows that a SQL predicate takes (None: all), in one atomic commit.
+    def replace(
+        self, table: Table, frame: "DataFrame", predicate: str = "true", scope: str = ""
+    ) -> str:
+        """Replace the rows that a SQL predicate takes, in one atomic commit.
 
-        The token that the commit carries in its `userMetadata`.
+        scope: the predicate as an error says it. The token that the commit carries in its
+        `userMetadata`.
         """
         if self.lake.log(table) is None:
             self._create(table)
         with write_lock(self.lake, table.name):
-            token = self._commit(table, frame, predicate)
+            token = self._commit(table, frame, predicate, scope)
         self.lake.look_again(table)
         return token
 
@@ -294,12 +298,12 @@ class DeltaIOManager(dg.ConfigurableIOManager):
             raise StediError(f"{table.name} was not created: {line}") from None
         self.lake.look_again(table)
 
-    def _commit(self, table: Table, frame: "DataFrame", predicate: str | None) -> str:
+    def _commit(self, table: Table, frame: "DataFrame", predicate: str, scope: str) -> str:
         # Always with a predicate: an overwrite without one of a table that is empty is for Sail a
         # blind append, which never conflicts: of two at once both would stay.
         token = uuid.uuid4().hex
         writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
-        writer = writer.option("replaceWhere", predicate or "true")
+        writer = writer.option("replaceWhere", predicate)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 writer.save(self.lake.settings.uri(table.path))
@@ -307,7 +311,6 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                scope = f" where {predicate}" if predicate else ""
                 why = diagnosis(error, self.lake.settings.spark) or first_line(str(error))
                 raise StediError(f"{table.name} was not written{scope}: {why}") from None
             else:
@@ -374,10 +377,15 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
     return refusing(frame, dates.predicate, "ingest_date", message)
 
 
+# What `_guarded` says, wherever an engine puts it.
+_OF_THE_GUARD = re.compile(
+    r"a row of [a-z_]+ has ingest_date [-0-9nul]+, outside the dates being written, [-0-9]+"
+    r"( to [-0-9]+)?"
+)
 # How the engines begin what they say of themselves and of storage. Anything else may be a text
 # made of rows (`raise_error`).
 _OF_THE_ENGINE = re.compile(
-    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]|a row of [a-z_]+ has ingest_date [-0-9nul]+, outside"
+    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]"
     r"|(arrow|cast|delta|delta kernel|execution|external|generic s3|internal|i/?o|object ?store"
     r"|parquet|resources|schema|transport)[a-z ]* (error|exhausted)|failed to|error during)",
     re.IGNORECASE,
@@ -386,6 +394,8 @@ _OF_THE_ENGINE = re.compile(
 
 def first_line(message: str) -> str:
     """The first line of an engine's message, without what it quotes of the data."""
+    if guard := _OF_THE_GUARD.search(message):
+        return guard[0]
     line = message.strip().splitlines()[0] if message.strip() else "no message"
     if not _OF_THE_ENGINE.match(line):
         return "the engine failed with a message that may hold data, so it is not shown."

@@ -177,10 +177,10 @@ def _write(
         io.replace(summary.table, rows, on_days({f"{month}-01" for month in months}, "month"))
     elif held and not held.keys() & changed:
         new = summary.reduce(io.read(summary.source, on_days(changed)))
-        io.replace(summary.table, summary.reduce(io.read(summary.table).unionAll(new)), None)
+        io.replace(summary.table, summary.reduce(io.read(summary.table).unionAll(new)))
     else:
         rows = summary.reduce(io.read(summary.source, on_days(older.keys())))
-        io.replace(summary.table, rows, None)
+        io.replace(summary.table, rows)
     io.lake.put_json(summary.made_of, {"files": _files(io, summary), "dates": older})
 
 

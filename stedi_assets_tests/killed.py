@@ -15,11 +15,11 @@ _commit = DeltaIOManager._commit
 _TABLE, _WHEN = os.environ["KILLED"].split()
 
 
-def _commit_and_die(self, table, frame, predicate):
+def _commit_and_die(self, table, frame, predicate, scope):
     if table.name != _TABLE:
-        return _commit(self, table, frame, predicate)
+        return _commit(self, table, frame, predicate, scope)
     if _WHEN == "after":
-        _commit(self, table, frame, predicate)
+        _commit(self, table, frame, predicate, scope)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("not reached")
 

@@ -198,6 +198,8 @@ def test_jars_that_cannot_be_had_are_named(monkeypatch, tmp_path):
         "except StediError as error: print('SAID', error)\n"
     )
     monkeypatch.setenv("STEDI_SPARK", "local[1]")
+    # pyspark's own note that this process uses Connect is no business of another.
+    monkeypatch.delenv("SPARK_CONNECT_MODE_ENABLED", raising=False)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     (said,) = (line for line in done.stdout.splitlines() if line.startswith("SAID"))
     assert "where jars were not found" in said

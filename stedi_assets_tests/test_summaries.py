@@ -80,10 +80,10 @@ def test_a_summary_that_another_wrote_or_whose_description_is_lost_is_made_anew(
         readings(manager, day, "a", "b")
     right = kept(manager, TRUSTED_DATES_OF_USERS)
     summary = TRUSTED_DATES_OF_USERS
-    manager.replace(summary.table, manager.read(summary.table).where("user = 'a'"), None)
+    manager.replace(summary.table, manager.read(summary.table).where("user = 'a'"))
     assert kept(manager, summary) == right
     manager.lake.delete([summary.made_of])
-    manager.replace(summary.table, manager.read(summary.table).where("user = 'a'"), None)
+    manager.replace(summary.table, manager.read(summary.table).where("user = 'a'"))
     assert kept(manager, summary) == right
 
 

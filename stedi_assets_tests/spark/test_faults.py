@@ -30,10 +30,10 @@ def in_the_middle(monkeypatch):
             happen()
             happened.set()
 
-        def commit_meanwhile(self, written, frame, predicate):
+        def commit_meanwhile(self, written, frame, predicate, scope):
             if written.name == table and not happened.is_set():
                 threading.Thread(target=happen_soon).start()
-            return commit(self, written, frame, predicate)
+            return commit(self, written, frame, predicate, scope)
 
         monkeypatch.setattr(DeltaIOManager, "_commit", commit_meanwhile)
         return happened

@@ -7,15 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets_tests.test_catch_up import (
-    test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person,
-)
 from stedi_assets_tests.test_engine_differences import *
 from stedi_assets_tests.test_io_manager import *
 from stedi_assets_tests.test_tables import (
     test_a_range_run_over_odd_data_gives_the_reference_tables,
     test_plain_data_on_one_date_takes_the_fast_way_and_gives_the_reference_tables,
-    test_runs_of_a_day_each_give_the_tables_of_one_range_run,
 )
 
 ENTITIES = ("customer", "accelerometer", "step_trainer")
