@@ -102,12 +102,9 @@ class LandingWrite:
                 log = self.lake.log(place)
                 later = log.of(self.days[-1] + timedelta(1)) if log else []
                 days |= dates_at_the_same_times(readings, later, self.days[-1])
-            stale.mark(self.lake, table, days - self._marked(table))
+            stale.mark(self.lake, table, days)
         if self.table.name in _WHOLE:
             stale.mark(self.lake, _WHOLE[self.table.name], [None])
-
-    def _marked(self, table: str) -> set[date | None]:
-        return {mark.ingest_date for mark in stale.marks(self.lake, table)}
 
 
 def mark_whole(lake: Lake, table: Table) -> None:

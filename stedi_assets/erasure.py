@@ -120,10 +120,13 @@ def erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
     pages = client.get_paginator("list_object_versions").paginate(
         Bucket=bucket, Prefix=lake.settings.key(prefix)
     )
-    for page in pages:
-        for found in [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]:
-            noncurrent = not found["IsLatest"] or "Size" not in found
-            if noncurrent and (not retention or found["LastModified"] < before):
-                client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
-                gone += 1
+    listed = list(pages)
+    # All versions before any delete marker: without its marker, a version would be current again.
+    everything = [found for page in listed for found in page.get("Versions", ())]
+    everything += [found for page in listed for found in page.get("DeleteMarkers", ())]
+    for found in everything:
+        noncurrent = not found["IsLatest"] or "Size" not in found
+        if noncurrent and (not retention or found["LastModified"] < before):
+            client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+            gone += 1
     return gone

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
@@ -97,7 +96,7 @@ class Lake:
         s = self.settings
         return _client(s3_resource(s), (s.endpoint, s.region, s.access_key, s.secret_key))
 
-    @cached_property
+    @property
     def storage_options(self) -> dict[str, str]:
         """The lake's endpoint and keys as delta-rs reads them."""
         credentials = self.credentials
@@ -113,7 +112,7 @@ class Lake:
         }
         return {name: value for name, value in options.items() if value}
 
-    @cached_property
+    @property
     def credentials(self) -> Any:
         """Frozen credentials as the AWS SDK finds them (variables, profile, instance role)."""
         signer = self.client._request_signer  # boto3 offers no public way to the found keys
@@ -261,7 +260,10 @@ class Lake:
         from deltalake import DeltaTable
         from deltalake.exceptions import DeltaError, TableNotFoundError
 
-        known = self._tables.get(table.name)
+        options = self.storage_options
+        known, opened_with = self._tables.get(table.name, (None, None))
+        if known is not None and opened_with != options:  # a role's keys are renewed
+            known = None
         if known is not None:
             try:
                 known.update_incremental()
@@ -270,12 +272,10 @@ class Lake:
                 known = None
         if known is None:
             try:
-                known = DeltaTable(
-                    self.settings.uri(table.path), storage_options=self.storage_options
-                )
+                known = DeltaTable(self.settings.uri(table.path), storage_options=options)
             except TableNotFoundError:
                 return None
-            self._tables[table.name] = known
+            self._tables[table.name] = (known, options)
         return known
 
     def forget(self, table: Table) -> None:
@@ -333,6 +333,12 @@ class Lake:
                     for add in adds
                 }
         return {}
+
+    def is_newest(self, table: Table, token: str) -> bool:
+        """Whether a table's newest commit is the one whose `userMetadata` is the token."""
+        log = self.log(table)
+        entry = self._log_entry(table, log.version) if log else []
+        return any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry)
 
     def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
         path = self.settings.key(f"{table.path}/_delta_log/{version:020}.json")

@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +56,6 @@ def landed_objects(lake: Lake, entity: str, ingest_date: date) -> list[LandedObj
         for found in lake.objects(folder)
         if is_data(found["Key"][len(folder) :])
     )
-
-
-def fingerprint(objects: list[LandedObject]) -> list[list[Any]]:
-    """Objects as the ledger keeps them."""
-    return [list(asdict(o).values()) for o in sorted(objects)]
 
 
 def read_landed(

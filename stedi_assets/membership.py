@@ -69,16 +69,16 @@ class Membership:
         _ = self.io.spark.spark_session  # column functions need a session to be there
         consent, owners = self._consent(), self._owners()
         people, devices = self._changed_people(consent), self._changed_devices(owners)
+        more = False
         for table, dates in (
             ("accelerometer_trusted", lambda: self._accelerometer(people)),
             ("step_trainer_trusted", lambda: self._steps(devices)),
             ("machine_learning_curated", lambda: self._pairs(people, devices, owners)),
         ):
             found = dates()
-            if found:
-                stale.mark(self.lake, table, found)
-                return True
-        return not self._keep(consent, owners)
+            stale.mark(self.lake, table, found)
+            more = more or bool(found)
+        return more or not self._keep(consent, owners)
 
     def _read(self, name: str, days: set[date] | None = None) -> "DataFrame":
         return self.io.read(TABLES[name], None if days is None else on_days(days))
@@ -106,10 +106,10 @@ class Membership:
 
     def _settled(self, name: str, like: "DataFrame") -> "DataFrame":
         spark = self.io.spark.spark_session
-        if not self.settled:
-            return spark.createDataFrame([], like.schema)
-        folder = self.lake.settings.uri(self.settled["folder"])
-        return spark.read.format("delta").load(f"{folder}/{name}")
+        path = f"{self.settled.get('folder')}/{name}"
+        if not self.settled or not any(self.lake.objects(f"{path}/")):
+            return spark.createDataFrame([], like.schema)  # not known: everybody may have changed
+        return spark.read.format("delta").load(self.lake.settings.uri(path))
 
     def _changed_people(self, consent: "DataFrame") -> "DataFrame":
         return differing(consent, self._settled("consent", consent)).select("user").distinct()

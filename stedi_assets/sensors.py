@@ -51,9 +51,8 @@ def mark_partitions_of_changed_people(
     context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
 ) -> None:
     membership = Membership(io_manager)
-    while not membership.is_settled() and membership.settle():
-        context.log.info("Partitions of people who came or went were marked stale.")
-        return
+    if not membership.is_settled() and membership.settle():
+        context.log.info("There may be more to do: what is stale is built, then looked at again.")
 
 
 @dg.job(description="Finds the partitions that a change of consent or of a device concerns.")
@@ -125,16 +124,29 @@ def wanted_runs(lake: Lake, io: DeltaIOManager, listing: Listing) -> list[dg.Run
     restless = {p[1] for p in changed if not is_quiet(lake, listing, p, now)}
     marks = stale.marks(lake)
     days = {day for _, day in changed} - restless
-    work = what_must_run(days, marks)
-    work += [Work(w.tables, day, day) for w in work if len(w.days) > 1 for day in w.days]
-    work += what_must_run((), marks) if days else []
+    work = _with_single_dates(what_must_run(days, marks)) if days else []
+    left = marks
+    while left:
+        of_level = what_must_run((), left)
+        work += _with_single_dates(of_level)
+        left = [mark for mark in left if mark.table not in of_level[0].tables]
     if work:
         return [run_request(one, _content(one, listing, marks)) for one in work]
+    settling = settle_request(io)
+    return [settling] if settling else []
+
+
+def _with_single_dates(work: list[Work]) -> list[Work]:
+    return work + [Work(w.tables, day, day) for w in work if len(w.days) > 1 for day in w.days]
+
+
+def settle_request(io: DeltaIOManager) -> dg.RunRequest | None:
+    """The run that finds what a change of people concerns; None where nothing changed."""
     membership = Membership(io)
-    if not membership.is_settled():
-        tag = hashlib.sha256(json.dumps(membership.versions).encode()).hexdigest()[:20]
-        return [dg.RunRequest(job_name="settle_membership", tags={WORK_TAG: tag})]
-    return []
+    if membership.is_settled():
+        return None
+    tag = hashlib.sha256(json.dumps(membership.versions).encode()).hexdigest()[:20]
+    return dg.RunRequest(job_name="settle_membership", tags={WORK_TAG: tag})
 
 
 def is_quiet(lake: Lake, listing: Listing, partition: Partition, now: datetime) -> bool:
@@ -178,6 +190,7 @@ def _is_under_way(context: dg.SensorEvaluationContext) -> bool:
             f"Run {run.run_id} has said nothing for {LOST_AFTER}: it is taken for lost (its"
             " process or machine ended without a word)."
         )
+        instance.report_run_failed(run, "Taken for lost by the landing sensor.")
     return False
 
 
@@ -202,6 +215,8 @@ def landing_sensor(
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everywhere = wanted_runs(lake, io_manager, observation.look(lake))
         request, given_up = _not_given_up(context, everywhere)
+    if given_up and not request:
+        request = _settling_for_once(context, io_manager)
     if request:
         return dg.SensorResult(run_requests=[request], cursor=cursor)
     if given_up:
@@ -211,6 +226,16 @@ def landing_sensor(
             " changes, or run it by hand."
         )
     return dg.SensorResult(skip_reason="The tables are as S3 has it.", cursor=cursor)
+
+
+def _settling_for_once(
+    context: dg.SensorEvaluationContext, io: DeltaIOManager
+) -> dg.RunRequest | None:
+    """Beside dates that were given up: a withdrawal must not wait for them, nor ask for ever."""
+    request = settle_request(io)
+    if request is None or context.instance.get_runs_count(dg.RunsFilter(tags=request.tags)):
+        return None
+    return request
 
 
 def _not_given_up(

@@ -174,14 +174,17 @@ def _write(
         if kept:  # Sail does not plan a union with what it sees to be empty
             old = io.read(summary.table, on_days(kept))
             rows = rows.unionAll(old) if made else old
-        io.replace(summary.table, rows, on_days({f"{month}-01" for month in months}, "month"))
+        token = io.replace(
+            summary.table, rows, on_days({f"{month}-01" for month in months}, "month")
+        )
     elif held and not held.keys() & changed:
         new = summary.reduce(io.read(summary.source, on_days(changed)))
-        io.replace(summary.table, summary.reduce(io.read(summary.table).unionAll(new)))
+        token = io.replace(summary.table, summary.reduce(io.read(summary.table).unionAll(new)))
     else:
         rows = summary.reduce(io.read(summary.source, on_days(older.keys())))
-        io.replace(summary.table, rows)
-    io.lake.put_json(summary.made_of, {"files": _files(io, summary), "dates": older})
+        token = io.replace(summary.table, rows)
+    if io.lake.is_newest(summary.table, token):  # else another wrote over it: made anew next time
+        io.lake.put_json(summary.made_of, {"files": _files(io, summary), "dates": older})
 
 
 def on_days(days: Collection[str] | Collection[date], column: str = "ingest_date") -> str:

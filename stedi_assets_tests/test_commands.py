@@ -29,7 +29,7 @@ def run(tmp_path):
             env=keep | {"DAGSTER_HOME": ""} | environ,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr

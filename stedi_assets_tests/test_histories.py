@@ -67,6 +67,8 @@ HISTORIES = st.lists(
 )
 _FEW = settings(
     max_examples=6,
+    derandomize=True,
+    print_blob=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
