@@ -40,7 +40,7 @@ def daily_sweep() -> None:
     catch_up_and_check()
 
 
-@dg.job(description="Vacuums and compacts every table; see STEDI_RETENTION_DAYS.")
+@dg.job(description="Vacuums every table, compacts those past landing; see STEDI_RETENTION_DAYS.")
 def maintenance() -> None:
     erase_old_files()
 
@@ -57,6 +57,6 @@ schedules = [
         job=maintenance,
         cron_schedule="0 4 * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Compacts every table and erases files that left it STEDI_RETENTION_DAYS ago.",
+        description="Compacts what is past landing; erases files gone for STEDI_RETENTION_DAYS.",
     ),
 ]
