@@ -110,8 +110,16 @@ def _erase_log(lake: Lake, version: int, path: str, retention: timedelta) -> int
     return len(old)
 
 
-def erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
-    """Delete noncurrent versions and delete markers below a prefix, where the bucket keeps them."""
+def erase_versions(
+    lake: Lake,
+    prefix: str,
+    retention: timedelta,
+    chosen: Callable[[str, str], bool] | None = None,
+) -> int:
+    """Delete noncurrent versions and delete markers below a prefix, where the bucket keeps them.
+
+    chosen: asked with the path and id of a version whether it goes; markers stay then.
+    """
     client, bucket = lake.client, lake.settings.bucket
     if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
         return 0
@@ -126,6 +134,9 @@ def erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
     everything += [found for page in listed for found in page.get("DeleteMarkers", ())]
     for found in everything:
         noncurrent = not found["IsLatest"] or "Size" not in found
+        if chosen is not None:
+            path = found["Key"].removeprefix(lake.settings.key(""))
+            noncurrent = noncurrent and "Size" in found and chosen(path, found["VersionId"])
         if noncurrent and (not retention or found["LastModified"] < before):
             client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
             gone += 1

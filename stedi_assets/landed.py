@@ -138,10 +138,11 @@ class UnreadableError(Exception):
     """An object cannot be read at all; the message is the contract's `<reason>`."""
 
 
-def _content(lake: Lake, key: str) -> bytes:
+def _content(lake: Lake, key: str, version: str | None) -> bytes:
     """The text of an object as bytes, unzipped; UnreadableError."""
     settings = lake.settings
-    answer = lake.client.get_object(Bucket=settings.bucket, Key=settings.key(key))
+    of_version = {"VersionId": version} if version else {}
+    answer = lake.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **of_version)
     content: bytes = answer["Body"].read()
     if not key.lower().endswith(".gz") or not content:
         return content
@@ -157,10 +158,10 @@ def _content(lake: Lake, key: str) -> bytes:
         raise UnreadableError("gzip damaged") from None
 
 
-def landed_text(lake: Lake, key: str) -> str:
-    """The text of a landed object, unzipped; UnreadableError."""
+def landed_text(lake: Lake, key: str, version: str | None = None) -> str:
+    """The text of a landed object (or of an older version of it), unzipped; UnreadableError."""
     try:
-        return _content(lake, key).decode("utf-8")
+        return _content(lake, key, version).decode("utf-8")
     except UnicodeDecodeError:
         raise UnreadableError("not UTF-8") from None
 

@@ -2,10 +2,13 @@
 
 import gzip
 import hashlib
+import json
 import re
 import uuid
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
@@ -14,21 +17,21 @@ from stedi_assets import records
 from stedi_assets.erasure import erase_versions
 from stedi_assets.io_manager import DeltaIOManager
 from stedi_assets.lake import Lake
-from stedi_assets.landed import UnreadableError, landed_objects, landed_text
+from stedi_assets.landed import UnreadableError, landed_text
 from stedi_assets.rules import (
     current_records,
     normalized_email,
     normalized_serial_number,
     well_formed,
 )
-from stedi_assets.schemas import ENTITIES, TABLES, Entity
+from stedi_assets.schemas import CORRUPT_RECORD, ENTITIES, TABLES, Entity, Table
 from stedi_assets.summaries import drop_summaries
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column
 
 
-UNREADABLE = "unreadable object "
+THREADS = 8
 
 
 def normalized(email: str) -> str:
@@ -48,21 +51,39 @@ class Person:
 
     @property
     def pattern(self) -> str:
-        """A regular expression for the email in raw text, JSON's escapes among it.
+        """A regular expression for the email in the text of a well-formed record."""
+        return _as_word(self.email)
 
-        Not where it is the end or the beginning of somebody else's.
-        """
-        # Without lookaround, which not every engine has.
-        before = r"(?:^|[^a-z0-9._%+-]|\\[nrtbf]|\\u[0-9a-f]{4})"
-        after = r"(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
-        return f"(?i){before}{''.join(_in_text(c) for c in self.email)}{after}"
+    @property
+    def pattern_of_malformed(self) -> str:
+        """A regular expression for the email or a device's number in malformed text."""
+        return _as_word(self.email, *sorted(self.devices))
+
+    def may_be_in(self, text: str) -> bool:
+        """Whether a text could name the person: quick, and False is certain."""
+        folded = text.casefold()
+        names = (self.email, *self.devices)
+        return "\\" in text or any(name.casefold() in folded for name in names)
+
+
+def _as_word(*names: str) -> str:
+    """A regular expression for names in raw text, in any case, JSON's escapes among it.
+
+    Not where one is the end or the beginning of a longer name.
+    """
+    # Without lookaround, which not every engine has.
+    before = r"(?:^|[^a-z0-9._%+-]|\\[nrtbf]|\\u[0-9a-f]{4})"
+    after = r"(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
+    spelled = "|".join("".join(map(_in_text, name)) for name in names)
+    return f"(?i){before}(?:{spelled}){after}"
 
 
 def _in_text(character: str) -> str:
     """A character as itself or escaped, in either case."""
     cases = {character, character.lower(), character.upper()}
     escapes = [re.sub("(....)", r"\\\\u\1", c.encode("utf-16-be").hex()) for c in sorted(cases)]
-    return f"(?:{'|'.join([*map(re.escape, sorted(cases)), *escapes])})"
+    short = {json.dumps(character, ensure_ascii=False)[1:-1], character.replace("/", "\\/")}
+    return f"(?:{'|'.join([*map(re.escape, sorted(cases | short)), *escapes])})"
 
 
 def find(io: DeltaIOManager, email: str) -> Person:
@@ -88,25 +109,59 @@ def find(io: DeltaIOManager, email: str) -> Person:
     )
 
 
-def _rows(io: DeltaIOManager, name: str, person: Person) -> "DataFrame | None":
-    """A person's rows of a table; None where the table is not there."""
-    if io.lake.log(name) is None:
-        return None
-    return io.read(TABLES[name]).where(_is_of(name, person))
+def _who(columns: Collection[str]) -> str:
+    """Which of some columns says whose a record is."""
+    return next(name for name in ("email", "user", "serialNumber") if name in columns)
 
 
-def _is_of(name: str, person: Person) -> "Column":
-    if name == "machine_learning_curated":
+def _is_of(entity: Entity, raw: str, parsed: Any, person: Person) -> bool:
+    """Whether a landed record, as text and as parsed JSON, is of a person.
+
+    A well-formed one when its field of whom is theirs or the email stands anywhere in it, a
+    malformed one when the email or the number of a device of theirs stands in it.
+    """
+    types = {column.name: column.type for column in entity.fields}
+    fields = records.fields_of(parsed, types, sorted(entity.required), entity.aliases)
+    if fields is None:
+        return bool(re.search(person.pattern_of_malformed, raw))
+    who = _who(fields)
+    theirs = (
+        fields[who].strip(records.WHITE) in person.devices
+        if who == "serialNumber"
+        else normalized(fields[who]) == person.email
+    )
+    return theirs or bool(re.search(person.pattern, raw))
+
+
+def _row_is_of(table: Table, person: Person) -> "Column":
+    """The same of a row: `_is_of`, as far as the table holds what the record said."""
+    if "subject_id" in table.column_names:
         return F.col("subject_id") == person.subject_id
-    if name.startswith("step_trainer"):
-        theirs = normalized_serial_number().isin(sorted(person.devices) or [""])
-    else:
-        theirs = normalized_email("user" if "accelerometer" in name else "email") == person.email
-    theirs = F.coalesce(theirs, F.lit(False))
-    if not name.endswith("_landing"):
-        return theirs
-    corrupt = F.coalesce(F.col("_corrupt_record"), F.lit(""))
-    return theirs | corrupt.rlike(person.pattern)
+    who = _who(table.column_names)
+    theirs = (
+        normalized_serial_number().isin(sorted(person.devices) or [""])
+        if who == "serialNumber"
+        else normalized_email(who) == person.email
+    )
+    texts = [c.name for c in table.columns if c.type == "string" and c is not CORRUPT_RECORD]
+    text = F.concat_ws("\n", *texts)
+    # The regular expression is slow, and few rows contain the email.
+    found = F.lower(text).contains(person.email) & text.rlike(person.pattern)
+    if CORRUPT_RECORD in table.columns:
+        corrupt = F.coalesce(F.col(CORRUPT_RECORD.name), F.lit(""))
+        found = found | corrupt.rlike(person.pattern_of_malformed)
+    return F.coalesce(theirs, F.lit(False)) | found
+
+
+def rows_of(io: DeltaIOManager, person: Person) -> dict[str, int]:
+    """How many rows of a person every table holds now."""
+    io.lake.look_again()
+    return {
+        name: 0
+        if io.lake.log(name) is None
+        else io.read(table).where(_row_is_of(table, person)).count()
+        for name, table in TABLES.items()
+    }
 
 
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
@@ -118,7 +173,6 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
         .select("shareWithResearchAsOfDate", "lastUpdateDate", "ingest_date")
         .collect()
     )
-    rows = {name: _rows(io, name, person) for name in TABLES}
     return {
         "subject_id": person.subject_id,
         "known": bool(current),
@@ -126,7 +180,7 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
         "shareWithResearchAsOfDate": current[0][0] if current else None,
         "lastUpdateDate": current[0][1] if current else None,
         "record_landed_on": str(current[0][2]) if current else None,
-        "rows": {name: 0 if found is None else found.count() for name, found in rows.items()},
+        "rows": rows_of(io, person),
     }
 
 
@@ -137,15 +191,10 @@ def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
     """
     person = find(io, email)
     taken: dict[str, int] = {}
-    unreadable: list[str] = []
-    for entity in ENTITIES.values():
-        name = f"{entity.name}_landing"
-        rows = _rows(io, name, person)
-        if rows is None:
-            continue
-        days: list[date] = sorted(r[0] for r in rows.select("ingest_date").distinct().collect())
-        taken[name] = sum(_forget_day(io.lake, entity, day, person) for day in days)
-        unreadable += _unreadable(io.read(TABLES[name]))
+    unreadable: set[str] = set()
+    # Customers last: cut short and done again, it still knows the person's devices.
+    for entity in reversed(ENTITIES.values()):
+        taken[f"{entity.name}_landing"] = _take_out(io.lake, entity, person, unreadable)
     drop_summaries(io.lake)
     audit = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,54 +202,51 @@ def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
         "subject_id": person.subject_id,
         "rows": taken,
         "devices_shared_with_others": len(person.shared),
-        "unreadable_objects": unreadable,
+        "unreadable_objects": sorted(unreadable),
     }
     io.lake.put_json(f"_stedi/audit/{audit['when']}-{uuid.uuid4().hex[:8]}.json", audit)
     return audit
 
 
-def _unreadable(landing: "DataFrame") -> list[str]:
-    """The objects of all days in which nobody can be looked for."""
-    texts = landing.where(F.col("_corrupt_record").startswith(UNREADABLE))
-    said = [row[0] for row in texts.select("_corrupt_record").collect()]
-    return sorted(text.removeprefix(UNREADABLE).rpartition(": ")[0] for text in said)
+def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) -> int:
+    """Rewrite what lies in an entity's folder without a person; how many records that were.
 
+    Every object there is read, also what has not landed, and older versions, which are deleted
+    where they hold the person. unreadable: takes the objects that cannot be searched.
+    """
+    folder = f"landing/{entity.name}/"
 
-def _forget_day(lake: Lake, entity: Entity, day: date, person: Person) -> int:
-    taken = 0
-    for landed in landed_objects(lake, entity.name, day):
+    def without_person(key: str, version: str | None = None) -> tuple[str, int]:
         try:
-            text = landed_text(lake, landed.key)
+            return without(landed_text(lake, key, version), entity, person)
         except UnreadableError:
-            continue  # `_unreadable` tells
-        kept, count = without(text, entity, person)
-        if count:
+            unreadable.add(key)
+            return "", 0
+
+    def rewrite(key: str) -> int:
+        kept, taken = without_person(key)
+        if taken:
             data = kept.encode()
-            zipped = landed.key.lower().endswith(".gz")
-            lake.put(landed.key, gzip.compress(data) if zipped else data)
-            erase_versions(lake, landed.key, timedelta(0))
-        taken += count
+            lake.put(key, gzip.compress(data) if key.lower().endswith(".gz") else data)
+        return taken
+
+    keys = [one["Key"] for one in lake.objects(folder) if not one["Key"].endswith("/")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        taken = sum(pool.map(rewrite, keys))
+    erase_versions(lake, folder, timedelta(0), lambda *version: without_person(*version)[1] > 0)
     return taken
 
 
 def without(text: str, entity: Entity, person: Person) -> tuple[str, int]:
     """Landed text without a person's records, and how many those were."""
+    if not person.may_be_in(text):
+        return text, 0
     kept: list[str] = []
     taken = 0
     for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")):
-        for raw, fields in records.pieces_of(line):
-            theirs = _record_is_of(entity, raw, fields, person)
+        for raw, parsed in records.pieces_of(line):
+            theirs = _is_of(entity, raw, parsed, person)
             taken += theirs
             if not theirs:
                 kept.append(raw)
     return "".join(f"{raw}\n" for raw in kept), taken
-
-
-def _record_is_of(entity: Entity, raw: str, fields: dict[str, Any] | None, person: Person) -> bool:
-    if re.search(person.pattern, raw):
-        return True
-    value = str((fields or {}).get("serialNumber", "")).strip(records.WHITE)
-    if entity.name == "step_trainer":
-        return value in person.devices
-    who = (fields or {}).get("user" if entity.name == "accelerometer" else "email", "")
-    return normalized(str(who)) == person.email

@@ -11,14 +11,17 @@ from datetime import timedelta
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stedi_assets import erasure
 from stedi_assets.cli import main
 from stedi_assets.io_manager import Dates
-from stedi_assets.person import Person
-from stedi_assets.schemas import TABLES
+from stedi_assets.person import Person, without
+from stedi_assets.schemas import ENTITIES, TABLES
 from stedi_assets.settings import today
 from stedi_assets_tests.conftest import TestLake
+from stedi_assets_tests.odd_data import T0, compact
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 
 
@@ -137,6 +140,96 @@ def test_forget_finds_a_person_in_every_way_that_records_are_written(lake):
         Bucket="stedi", Key=lake.lake.settings.key(f"{folder}/zipped.GZ")
     )
     assert gzip.decompress(kept["Body"].read()).decode().strip() == phone(2, 8)
+
+
+# Nobody else's records hold this; the email and the device's number do.
+MARK = "f\u00efnd/me"
+ANN = f"{MARK}@example.com"
+RECORDS = {
+    "customer": json.loads(person(7, 0, 1)) | {"email": ANN, "serialNumber": f"{MARK}-1"},
+    "accelerometer": {"user": ANN, "timestamp": T0, "x": 1.0, "y": 2.0, "z": 3.0},
+    "step_trainer": {
+        "sensorReadingTime": T0,
+        "serialNumber": f" {MARK}-1\t",
+        "distanceFromObject": 1,
+    },
+}
+
+
+def odd_ways(record: dict) -> list[str]:
+    """Lines that name the person of a record, one well-formed, the others in some way malformed."""
+    line, number, who = compact(record), f"{MARK}-1", next(v for v in record.values() if v)
+    quoted = {name: str(value) for name, value in record.items()}
+    return [
+        line,
+        line[:-2],
+        json.dumps(record)[1:],  # escaped, as most producers do
+        line.replace("/", "\\/")[:-2],
+        f"[{line}]",
+        f"rest}} {line}",
+        compact(quoted).upper(),
+        compact(record | {"serialNumber": number, "x": [], "distanceFromObject": 1.5}),
+        compact({"unknown": number, "other": who}),
+        f"{number};{ANN};7",
+        f"'{number}'",
+        f'"{ANN}',
+    ]
+
+
+def naming(text: str) -> list[str]:
+    """What in a text names the person of `MARK`, however it was escaped, and how often."""
+    plain = text.replace("\\/", "/").replace("\\\\", "\\")
+    for escape in ("\\u00ef", "\\xc3\\xaf", "\\xc3\\x8f"):
+        plain = plain.replace(escape, "\u00ef")
+    plain = plain.replace("\\/", "/")
+    return re.findall(f"(?i).{{0,9}}{MARK}", plain)
+
+
+OTHERS = [person(2, 0, 1), phone(2, 1), device(2, 1), "cut: { 'p2@example.com', 'd2'", f"x{MARK}-1"]
+ANN_WITH_DEVICE = Person(ANN, frozenset({f"{MARK}-1"}), "", frozenset())
+
+
+@given(
+    st.sampled_from(sorted(RECORDS)),
+    st.lists(st.integers(0, 11) | st.sampled_from(OTHERS), max_size=12),
+    st.sampled_from(["\n", "\r\n", "\r", "\n \t\n"]),
+)
+def test_every_record_of_a_person_is_taken_out_and_nobody_elses(entity, lines, end):
+    ways = odd_ways(RECORDS[entity])
+    text = end.join(ways[line] if isinstance(line, int) else line for line in lines)
+    kept, taken = without(text, ENTITIES[entity], ANN_WITH_DEVICE)
+    assert kept.splitlines() == [line for line in lines if not isinstance(line, int)]
+    assert taken >= len(lines) - len(kept.splitlines())
+
+
+@pytest.mark.slow
+def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(any_lake):
+    lake = any_lake
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "ann", compact(RECORDS["customer"])))
+    day = DATES[0]
+    for entity, record in RECORDS.items():
+        for way in odd_ways(record):  # alone on a day of its own
+            day += timedelta(1)
+            lake.put(landed(entity, day, "odd", way))
+        folder = f"landing/{entity}"
+        lake.put({f"{folder}/stray.json": compact(record).encode()})
+        lake.put({f"{folder}/ingest_date={day}/_hidden": compact(record).encode()})
+        overwritten = landed(entity, day, "overwritten", compact(record))
+        lake.put(overwritten)
+        lake.put(dict.fromkeys(overwritten, b""))
+    others = [phone(2, 2000), compact(json.loads(phone(2, 3000)) | {"of": f"friend of {ANN}"})]
+    lake.put(landed("accelerometer", DATES[2], "a", *others))
+    lake.catch_up()
+    assert naming(everything_in(lake, "landing/step_trainer_landing"))
+    held = json.loads(run("consent", email=ANN))["rows"]
+    assert held["accelerometer_trusted"] == 1
+    audit = json.loads(run("forget", email=ANN).partition("{")[2].join(["{", ""]))
+    assert naming(everything_in(lake, "")) == []
+    assert others[0] in everything_in(lake, "landing")
+    for entity in ENTITIES:  # beside what had landed, the two that had not
+        assert audit["rows"][f"{entity}_landing"] >= held[f"{entity}_landing"] + 2
+    assert set(json.loads(run("consent", email=ANN))["rows"].values()) == {0}
 
 
 @pytest.mark.slow
