@@ -213,12 +213,12 @@ def erase(now: bool) -> None:
     """
     from datetime import timedelta
 
+    from stedi_assets.definitions import io_manager
     from stedi_assets.erasure import erase as erase_files
 
     _catch_up()
-    lake = _lake()
-    retention = timedelta(0 if now else lake.settings.retention_days)
-    click.echo(f"Removed {erase_files(lake, retention)} files.")
+    retention = timedelta(0 if now else io_manager.lake.settings.retention_days)
+    click.echo(f"Removed {erase_files(io_manager, retention)} files.")
 
 
 def _email() -> str:
@@ -255,11 +255,10 @@ def forget() -> None:
     from stedi_assets.person import forget as forget_person
 
     email = _email()
-    lake = _lake()
     _catch_up()
     audit = forget_person(io_manager, email, "stedi forget")
     _catch_up()
-    erase_files(lake, timedelta(0))
+    erase_files(io_manager, timedelta(0))
     click.echo(json.dumps(audit, indent=2))
 
 

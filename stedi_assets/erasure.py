@@ -2,25 +2,35 @@
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stedi_assets.lake import Lake, is_versioned_log_file
 from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
-from stedi_assets.summaries import SUMMARIES, SUMMARIES_FOLDER
+from stedi_assets.summaries import (
+    SUMMARIES,
+    SUMMARIES_FOLDER,
+    bring_summaries_up_to_date,
+)
 from stedi_assets.write_lock import write_lock
+
+if TYPE_CHECKING:
+    from stedi_assets.io_manager import DeltaIOManager
 
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
 
 
-def erase(lake: Lake, retention: timedelta) -> int:
+def erase(io: "DeltaIOManager", retention: timedelta) -> int:
     """Compact every table and remove what left it longer ago than the retention.
 
     A data file, a log entry or checkpoint (they hold minima and maxima of columns) and, where the
     bucket keeps them, noncurrent versions of objects. Says how many objects went.
     """
+    lake = io.lake
+    # A summary is else brought up to date when it is read, which may be never.
+    bring_summaries_up_to_date(io)
     gone = _erase_left_behind(lake, retention)
     for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
         delta = _open(lake, table.path)

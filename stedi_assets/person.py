@@ -25,7 +25,6 @@ from stedi_assets.rules import (
     well_formed,
 )
 from stedi_assets.schemas import CORRUPT_RECORD, ENTITIES, TABLES, Entity, Table
-from stedi_assets.summaries import drop_summaries
 
 if TYPE_CHECKING:
     from pyspark.sql import Column
@@ -195,7 +194,6 @@ def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
     # Customers last: cut short and done again, it still knows the person's devices.
     for entity in reversed(ENTITIES.values()):
         taken[f"{entity.name}_landing"] = _take_out(io.lake, entity, person, unreadable)
-    drop_summaries(io.lake)
     audit = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,

@@ -30,8 +30,7 @@ def catch_up_and_check(
 def erase_old_files(
     context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
 ) -> None:
-    lake = io_manager.lake
-    gone = erase(lake, timedelta(lake.settings.retention_days))
+    gone = erase(io_manager, timedelta(io_manager.lake.settings.retention_days))
     context.log.info(f"Removed {gone} files.")
 
 

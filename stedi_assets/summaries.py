@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
     from stedi_assets.io_manager import DeltaIOManager
-    from stedi_assets.lake import Lake
 
 SUMMARIES_FOLDER = "_stedi/summaries/"
 _ZONE = SUMMARIES_FOLDER.rstrip("/")
@@ -121,11 +120,12 @@ def summarized(io: "DeltaIOManager", summary: Summary) -> "DataFrame":
     return whole if summary.by_month else summary.reduce(whole)
 
 
-def drop_summaries(lake: "Lake") -> None:
-    """Delete all summaries; whoever reads one next makes it anew."""
-    lake.delete([found["Key"] for found in lake.objects(SUMMARIES_FOLDER)])
+def bring_summaries_up_to_date(io: "DeltaIOManager") -> None:
+    """Take out of every summary that is there what is no longer in its source."""
+    io.lake.look_again()
     for summary in SUMMARIES.values():
-        lake.forget(summary.table)
+        if io.lake.log(summary.table) and io.lake.log(summary.source):
+            _bring_up_to_date(io, summary)
 
 
 def _bring_up_to_date(io: "DeltaIOManager", summary: Summary) -> date | None:

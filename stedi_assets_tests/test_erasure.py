@@ -92,6 +92,26 @@ def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
 
 
 @pytest.mark.slow
+def test_after_erase_now_no_summary_names_who_is_in_no_landed_object_any_more(any_lake):
+    """Nobody's consent changed, so nothing else reads the summaries of landed dates."""
+    lake = any_lake
+    three_days(lake)
+    mine = landed("accelerometer", DATES[0], "p9", phone(9, 5))
+    lake.put(mine | landed("step_trainer", DATES[0], "d9", device(9, 5)))
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert re.search("p9@example.com.*d9", everything_in(lake, "_stedi/summaries"), re.DOTALL)
+    lake.remove(*mine, f"landing/step_trainer/ingest_date={DATES[0]}/d9")
+    run("erase", "--now")
+    left = everything_in(lake, "_stedi", "landing/accelerometer_landing")
+    assert "p9@example.com" not in left
+    assert "'d9'" not in left
+    assert "p2@example.com" in left
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
+
+
+@pytest.mark.slow
 def test_forget_takes_a_person_out_of_landed_objects_too_and_leaves_an_audit_row(any_lake):
     lake = any_lake
     three_days(lake)
@@ -269,20 +289,22 @@ def test_erase_beside_a_writer_removes_nothing_that_a_current_version_needs(lake
     writer = threading.Thread(target=write_again_and_again)
     writer.start()
     while writer.is_alive():
-        erasure.erase(lake.lake, timedelta(0))
+        erasure.erase(io_manager, timedelta(0))
     writer.join()
     assert errors == []
     assert lake.table(table.name) == rows
 
 
 def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(lake, monkeypatch):
+    from stedi_assets.definitions import io_manager
+
     lake.materialize(DATES[0], None, "customer_landing", "customer_trusted")
     path = f"{TABLES['customer_trusted'].path}/part-cut-short.parquet"
     lake.lake.put(path, b"of a write that was killed")
-    erasure.erase(lake.lake, timedelta(0))
+    erasure.erase(io_manager, timedelta(0))
     assert path in {found["Key"] for found in lake.lake.objects("trusted/")}
     monkeypatch.setattr(erasure, "UNDER_WAY_HOURS", 0)
-    erasure.erase(lake.lake, timedelta(0))
+    erasure.erase(io_manager, timedelta(0))
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}
 
 

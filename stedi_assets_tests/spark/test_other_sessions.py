@@ -67,7 +67,7 @@ def test_erasure_leaves_nothing_of_what_spark_wrote_and_replaced(lake):
         frame = io_manager.spark.spark_session.createDataFrame([(1, device, 1, DAY)], columns)
         io_manager.write(STEPS, frame, Dates(DAY, DAY))
     assert "withdrawn" in everything_in(lake, "trusted")
-    erase(lake.lake, timedelta(0))
+    erase(io_manager, timedelta(0))
     left = everything_in(lake, "trusted")
     assert "withdrawn" not in left
     assert "staying" in left
