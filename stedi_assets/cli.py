@@ -197,6 +197,25 @@ def _catch_up() -> int:
         return catch_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
 
 
+def _runs_under_way() -> list[str]:
+    """The ids of the runs that DAGSTER_HOME knows to be under way."""
+    import dagster as dg
+
+    if not os.environ.get("DAGSTER_HOME"):
+        return []
+    status = dg.DagsterRunStatus
+    under_way = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
+    with dg.DagsterInstance.get() as instance:
+        return [run.run_id for run in instance.get_runs(under_way)]
+
+
+def _refuse_beside_runs(command: str) -> None:
+    for run in _runs_under_way():
+        raise StediError(
+            f"Run {run} is under way: wait for its end, or terminate it, then `{command}` again."
+        )
+
+
 @main.command("catch-up")
 def catch_up() -> None:
     """Do what the sensors would do, until nothing is left to do."""
@@ -246,20 +265,31 @@ def consent() -> None:
 def forget() -> None:
     """Take a person out of everything, landed objects too; the email from standard input.
 
-    An audit row stays: when, which command, how many rows; the person only as subject_id.
+    Refused while a run is under way in DAGSTER_HOME. An audit row stays: when, which command, how
+    many rows; the person only as subject_id.
     """
     from datetime import timedelta
 
     from stedi_assets.definitions import io_manager
     from stedi_assets.erasure import erase as erase_files
+    from stedi_assets.person import find, rows_of
     from stedi_assets.person import forget as forget_person
 
     email = _email()
+    _lake()
+    _refuse_beside_runs("stedi forget")
     _catch_up()
-    audit = forget_person(io_manager, email, "stedi forget")
+    person = find(io_manager, email)
+    audit = forget_person(io_manager, person, "stedi forget")
     _catch_up()
     erase_files(io_manager, timedelta(0))
     click.echo(json.dumps(audit, indent=2))
+    # What a run writes that had read before is marked stale, so the next catch-up takes it out.
+    if any(rows_of(io_manager, person).values()) or _runs_under_way():
+        raise StediError(
+            "A run beside this one wrote rows of the person back, or may yet do so: when no run is"
+            " under way, `stedi erase --now` takes them out."
+        )
 
 
 @main.command("spark-conf")

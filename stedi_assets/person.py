@@ -183,12 +183,11 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     }
 
 
-def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
+def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
     """Take a person out of every landed object; what was taken, as the audit row that is kept.
 
     The landing tables and all others follow with the next catch-up.
     """
-    person = find(io, email)
     taken: dict[str, int] = {}
     unreadable: set[str] = set()
     # Customers last: cut short and done again, it still knows the person's devices.

@@ -1,5 +1,6 @@
 """Nothing of a person who left is in any object under trusted/ and curated/, each one decoded."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -8,6 +9,7 @@ import threading
 import uuid
 from datetime import timedelta
 
+import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 
 from stedi_assets import erasure
 from stedi_assets.cli import main
-from stedi_assets.io_manager import Dates
+from stedi_assets.io_manager import Dates, DeltaIOManager
 from stedi_assets.person import Person, without
 from stedi_assets.schemas import ENTITIES, TABLES
 from stedi_assets.settings import today
@@ -250,6 +252,70 @@ def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(a
     for entity in ENTITIES:  # beside what had landed, the two that had not
         assert audit["rows"][f"{entity}_landing"] >= held[f"{entity}_landing"] + 2
     assert set(json.loads(run("consent", email=ANN))["rows"].values()) == {0}
+
+
+@pytest.mark.slow
+def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_what_it_wrote_back(
+    lake, monkeypatch
+):
+    from stedi_assets.definitions import io_manager
+
+    three_days(lake)
+    has_read, may_write = threading.Event(), threading.Event()
+    write, erase = DeltaIOManager.write, erasure.erase
+
+    def slow_write(io, table, frame, dates):
+        if table.name == "accelerometer_trusted" and not has_read.is_set():
+            rows = frame.collect()
+            has_read.set()
+            may_write.wait()
+            frame = io_manager.spark.spark_session.createDataFrame(rows, frame.schema)
+        return write(io, table, frame, dates)
+
+    def erase_while_the_run_writes(io, retention):
+        erased = erase(io, retention)
+        may_write.set()
+        beside.join()
+        return erased
+
+    def materialize() -> None:
+        with contextlib.suppress(Exception):  # its check of consent fails, and rightly
+            lake.materialize(DATES[1])
+
+    monkeypatch.setattr(DeltaIOManager, "write", slow_write)
+    monkeypatch.setattr(erasure, "erase", erase_while_the_run_writes)
+    beside = threading.Thread(target=materialize)
+    beside.start()
+    try:
+        assert has_read.wait(120)
+        result = CliRunner().invoke(main, ["forget"], input="p1@example.com")
+    finally:
+        may_write.set()
+        beside.join()
+    assert result.exit_code == 1
+    assert "`stedi erase --now`" in result.output.splitlines()[-1]
+    assert "p1@example.com" in everything_in(lake, "trusted")
+    run("erase", "--now")
+    assert "p1@example.com" not in everything_in(lake, "")
+
+
+@pytest.mark.parametrize("command", ["forget", "rebuild"])
+def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
+    lake, monkeypatch, tmp_path, command
+):
+    from stedi_assets.definitions import defs
+
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
+    before = everything_in(lake, "")
+    with dg.DagsterInstance.get() as instance:
+        job = defs.resolve_job_def("lakehouse")
+        under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    result = CliRunner().invoke(main, [command], input="p1@example.com")
+    assert result.exit_code == 1
+    assert f"Run {under_way.run_id} is under way" in result.output.splitlines()[-1]
+    assert before in everything_in(lake, "")
 
 
 @pytest.mark.slow
