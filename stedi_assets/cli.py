@@ -309,11 +309,14 @@ def spark_conf() -> None:
 def rebuild(yes: bool) -> None:
     """Forget the settings that the lake was built with, and every table; landed objects stay.
 
-    The next run builds the tables with this process's settings.
+    The next run builds the tables with this process's settings. Stop the daemon first: it would
+    write with the settings and the table versions that it knows. Refused while a run is under way
+    in DAGSTER_HOME.
     """
     from stedi_assets.lake import Lake
     from stedi_assets.schemas import TABLES
 
+    _refuse_beside_runs("stedi rebuild")
     lake = Lake(load_settings())
     lake.settings.of_the_lake()
     if not yes:
