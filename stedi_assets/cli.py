@@ -228,7 +228,8 @@ def catch_up() -> None:
 def erase(now: bool) -> None:
     """Bring membership up to date, compact, and remove files that left the tables.
 
-    With --now nobody must be reading an older version of a table.
+    With --now nobody must be reading an older version of a table. Files of writes that were cut
+    short go when they are six hours old; how many stay till then is said.
     """
     from datetime import timedelta
 
@@ -237,7 +238,7 @@ def erase(now: bool) -> None:
 
     _catch_up()
     retention = timedelta(0 if now else io_manager.lake.settings.retention_days)
-    click.echo(f"Removed {erase_files(io_manager, retention)} files.")
+    click.echo(erase_files(io_manager, retention))
 
 
 def _email() -> str:
@@ -282,7 +283,7 @@ def forget() -> None:
     person = find(io_manager, email)
     audit = forget_person(io_manager, person, "stedi forget")
     _catch_up()
-    erase_files(io_manager, timedelta(0))
+    click.echo(erase_files(io_manager, timedelta(0)), err=True)
     click.echo(json.dumps(audit, indent=2))
     # What a run writes that had read before is marked stale, so the next catch-up takes it out.
     if any(rows_of(io_manager, person).values()) or _runs_under_way():

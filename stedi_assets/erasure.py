@@ -1,7 +1,8 @@
 """Removes from S3 what left the tables: old data files, old log entries, noncurrent versions."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.lake import Lake, is_versioned_log_file
@@ -22,28 +23,49 @@ UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
 
 
-def erase(io: "DeltaIOManager", retention: timedelta) -> int:
+@dataclass(frozen=True)
+class Erased:
+    """How many objects went, and how many files stay that no table names, and until when."""
+
+    gone: int
+    staying: int
+    until: datetime
+
+    def __str__(self) -> str:
+        said = f"Removed {self.gone} files."
+        if self.staying:
+            said += (
+                f" {self.staying} of writes that were cut short, or are under way, stay: `stedi"
+                f" erase --now` removes them from {self.until:%Y-%m-%d %H:%M} UTC on."
+            )
+        return said
+
+
+def erase(io: "DeltaIOManager", retention: timedelta) -> Erased:
     """Compact every table and remove what left it longer ago than the retention.
 
     A data file, a log entry or checkpoint (they hold minima and maxima of columns) and, where the
-    bucket keeps them, noncurrent versions of objects. Says how many objects went.
+    bucket keeps them, noncurrent versions of objects.
     """
     lake = io.lake
     # A summary is else brought up to date when it is read, which may be never.
     bring_summaries_up_to_date(io)
-    gone = _erase_left_behind(lake, retention)
+    gone, staying = _erase_left_behind(lake, retention), 0
     for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
         delta = _open(lake, table.path)
         if delta is not None:
             with write_lock(lake, table.name):
-                gone += _erase_table(lake, delta, table.path, retention)
+                of_table = _erase_table(lake, delta, table.path, retention)
+            gone, staying = gone + of_table[0], staying + of_table[1]
     for path in (
         *(f"{table.path}/" for table in TABLES.values()),
         SETTLED_FOLDER,
         SUMMARIES_FOLDER,
     ):
         gone += erase_versions(lake, path, retention)
-    return gone
+    # A minute more, for S3's whole seconds and ours.
+    until = lake.now() + timedelta(hours=UNDER_WAY_HOURS, minutes=1)
+    return Erased(gone, staying, until)
 
 
 def _erase_left_behind(lake: Lake, retention: timedelta) -> int:
@@ -70,7 +92,8 @@ def _open(lake: Lake, path: str) -> Any:
         return None
 
 
-def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> int:
+def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> tuple[int, int]:
+    """How many objects went, and how many files stay just because they could be under way."""
     hours = int(retention.total_seconds() // 3600)
     # The ledger holds the names of the landing tables' files, a summary those of its own.
     if not path.startswith(("landing/", "_stedi/")):
@@ -78,16 +101,18 @@ def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> int
     removed = _vacuum(delta, hours, full=False)
     # Files that no log entry names: of writes that were cut short, or of one that is under way.
     removed += _vacuum(delta, max(hours, UNDER_WAY_HOURS), full=True)
+    young = _vacuum(delta, 0, full=True, dry_run=True) if hours < UNDER_WAY_HOURS else []
     # A commit without data, so that the newest log entry, which stays, holds nobody's statistics.
     properties = {"delta.logRetentionDuration": f"interval {hours} hours"}
     _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
-    return len(removed) + _erase_log(lake, delta.version(), path, retention)
+    gone = len(removed) + _erase_log(lake, delta.version(), path, retention)
+    return gone, len(young)
 
 
-def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
+def _vacuum(delta: Any, hours: int, *, full: bool, dry_run: bool = False) -> list[str]:
     removed: list[str] = delta.vacuum(
-        retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=full
+        retention_hours=hours, enforce_retention_duration=False, dry_run=dry_run, full=full
     )
     return removed
 

@@ -30,8 +30,7 @@ def catch_up_and_check(
 def erase_old_files(
     context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
 ) -> None:
-    gone = erase(io_manager, timedelta(io_manager.lake.settings.retention_days))
-    context.log.info(f"Removed {gone} files.")
+    context.log.info(str(erase(io_manager, timedelta(io_manager.lake.settings.retention_days))))
 
 
 @dg.job(description="What the sensor would do, over everything that ever landed, and all checks.")

@@ -367,10 +367,12 @@ def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(l
     lake.materialize(DATES[0], None, "customer_landing", "customer_trusted")
     path = f"{TABLES['customer_trusted'].path}/part-cut-short.parquet"
     lake.lake.put(path, b"of a write that was killed")
-    erasure.erase(io_manager, timedelta(0))
+    erased = erasure.erase(io_manager, timedelta(0))
+    assert erased.staying == 1
+    assert " 1 of writes that were cut short, or are under way, stay" in str(erased)
     assert path in {found["Key"] for found in lake.lake.objects("trusted/")}
     monkeypatch.setattr(erasure, "UNDER_WAY_HOURS", 0)
-    erasure.erase(io_manager, timedelta(0))
+    assert erasure.erase(io_manager, timedelta(0)).staying == 0
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}
 
 
