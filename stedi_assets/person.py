@@ -9,6 +9,7 @@ from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
@@ -48,12 +49,12 @@ class Person:
     # Devices that others' records name too: their readings are not this person's alone.
     shared: frozenset[str]
 
-    @property
+    @cached_property
     def pattern(self) -> str:
         """A regular expression for the email in the text of a well-formed record."""
         return _as_word(self.email)
 
-    @property
+    @cached_property
     def pattern_of_malformed(self) -> str:
         """A regular expression for the email or a device's number in malformed text."""
         return _as_word(self.email, *sorted(self.devices))
@@ -155,12 +156,11 @@ def _row_is_of(table: Table, person: Person) -> "Column":
 def rows_of(io: DeltaIOManager, person: Person) -> dict[str, int]:
     """How many rows of a person every table holds now."""
     io.lake.look_again()
-    return {
-        name: 0
-        if io.lake.log(name) is None
-        else io.read(table).where(_row_is_of(table, person)).count()
-        for name, table in TABLES.items()
-    }
+    found = dict.fromkeys(TABLES, 0)
+    for name, table in TABLES.items():
+        if io.lake.log(table) is not None:
+            found[name] = io.read(table).where(_row_is_of(table, person)).count()
+    return found
 
 
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
@@ -218,7 +218,9 @@ def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) 
             return without(landed_text(lake, key, version), entity, person)
         except UnreadableError:
             unreadable.add(key)
-            return "", 0
+        except lake.client.exceptions.NoSuchKey:
+            pass  # deleted meanwhile
+        return "", 0
 
     def rewrite(key: str) -> int:
         kept, taken = without_person(key)
@@ -230,7 +232,7 @@ def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) 
     keys = [one["Key"] for one in lake.objects(folder) if not one["Key"].endswith("/")]
     with ThreadPoolExecutor(THREADS) as pool:
         taken = sum(pool.map(rewrite, keys))
-    erase_versions(lake, folder, timedelta(0), lambda *version: without_person(*version)[1] > 0)
+    erase_versions(lake, folder, timedelta(0), lambda *one: without_person(*one)[1] > 0)
     return taken
 
 
