@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from stedi_assets.lake import Lake, is_versioned_log_file
+from stedi_assets.lake import Lake, is_versioned_log_file, told
 from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
 from stedi_assets.summaries import SUMMARIES, SUMMARIES_FOLDER
@@ -112,6 +112,11 @@ def _erase_log(lake: Lake, version: int, path: str, retention: timedelta) -> int
 
 def erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
     """Delete noncurrent versions and delete markers below a prefix, where the bucket keeps them."""
+    with told(lake.client, f"erasing older versions of {prefix}"):
+        return _erase_versions(lake, prefix, retention)
+
+
+def _erase_versions(lake: Lake, prefix: str, retention: timedelta) -> int:
     client, bucket = lake.client, lake.settings.bucket
     if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
         return 0

@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
@@ -203,19 +203,8 @@ class Lake:
                 Bucket=self.settings.bucket, Key=self.settings.key(path), Body=body
             )
 
-    @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
-        """S3's refusals as one line: what was asked of it, where, and what to look at."""
-        try:
-            yield
-        except (ClientError, BotoCoreError) as error:
-            what = type(error).__name__
-            if isinstance(error, ClientError):
-                what = error.response.get("Error", {}).get("Code", what)
-            raise StediError(
-                f"S3 at {self.settings.endpoint or 'AWS'} failed at {doing}: {what}. Check that it"
-                " runs, has room on its disk, and that the keys may do this; then run again."
-            ) from None
+    def _told(self, doing: str) -> AbstractContextManager[None]:
+        return told(self.client, doing)
 
     def objects(
         self, path: str, *, after: str | None = None, until: str | None = None
@@ -246,7 +235,8 @@ class Lake:
 
     def now(self) -> datetime:
         """The time by S3's own clock."""
-        answer = self.client.head_bucket(Bucket=self.settings.bucket)
+        with self._told("telling the time"):
+            answer = self.client.head_bucket(Bucket=self.settings.bucket)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def delete(self, paths: list[str]) -> None:
@@ -341,12 +331,30 @@ class Lake:
         return any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry)
 
     def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
-        path = self.settings.key(f"{table.path}/_delta_log/{version:020}.json")
-        try:
-            answer = self.client.get_object(Bucket=self.settings.bucket, Key=path)
-        except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
-            return []
-        return [json.loads(line) for line in answer["Body"].read().splitlines()]
+        path = f"{table.path}/_delta_log/{version:020}.json"
+        with self._told(f"reading {path}"):
+            try:
+                answer = self.client.get_object(
+                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                )
+            except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
+                return []
+            return [json.loads(line) for line in answer["Body"].read().splitlines()]
+
+
+@contextmanager
+def told(client: Any, doing: str) -> Iterator[None]:
+    """S3's refusals as one StediError: what was asked of it, where, and what to look at."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        what = type(error).__name__
+        if isinstance(error, ClientError):
+            what = error.response.get("Error", {}).get("Code", what)
+        raise StediError(
+            f"S3 at {client.meta.endpoint_url} failed at {doing}: {what}. Check that it"
+            " runs, has room on its disk, and that the keys may do this; then run again."
+        ) from None
 
 
 def _date(text: str | None) -> date | None:
