@@ -14,7 +14,7 @@ from pyspark.sql import functions as F
 
 from stedi_assets import ledger, observation
 from stedi_assets.catch_up import RANGE_TAGS
-from stedi_assets.io_manager import Dates, DeltaIOManager
+from stedi_assets.io_manager import Dates, DeltaIOManager, telling_no_data
 from stedi_assets.rules import (
     consents,
     current_records,
@@ -282,6 +282,11 @@ def _checks_of(table: Table) -> list[tuple[_Check, bool]]:
     return checks
 
 
+def _outcome(check: _Check, io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+    with telling_no_data(f"The check {check.__name__} of {table.name}"):
+        return check(io, table, dates)
+
+
 def _checks(table: Table) -> dg.AssetChecksDefinition:
     """All checks of a table as one step."""
     checks = _checks_of(table)
@@ -307,7 +312,9 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
         ]
         io_manager.lake.look_again()
         with ThreadPoolExecutor(len(checks)) as pool:  # they mostly wait for the engine
-            outcomes = list(pool.map(lambda check: check(io_manager, table, dates), wanted))
+            outcomes = list(
+                pool.map(lambda check: _outcome(check, io_manager, table, dates), wanted)
+            )
         for check, outcome in zip(wanted, outcomes, strict=True):
             yield dg.AssetCheckResult(
                 check_name=check.__name__,
@@ -330,7 +337,7 @@ def failing_checks(io: DeltaIOManager) -> tuple[list[str], list[str]]:
         for table in TABLES.values()
         if io.lake.log(table) is not None
         for check, _ in _checks_of(table)
-        if not (outcome := check(io, table, None)).passed
+        if not (outcome := _outcome(check, io, table, None)).passed
     ]
     return (
         [name for name, severity in failing if severity is ERROR],

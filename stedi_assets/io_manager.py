@@ -10,8 +10,9 @@ import re
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -43,6 +44,7 @@ _DAY = 86_400_000
 _WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 THREADS = 8
+_ENGINES = ("pyspark", "py4j", "grpc")
 # Of the runs of this process, by run and table: what a step saw before it read its inputs.
 _SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
@@ -114,6 +116,22 @@ def earlier_predicate(dates: Dates, spans: Iterable[Span], time_column: str) -> 
     return f"({dates.predicate}) OR ({earlier})"
 
 
+@contextmanager
+def telling_no_data(doing: str) -> Iterator[None]:
+    """Around what asks an engine: its errors as one StediError, without what they quote of data."""
+    try:
+        yield
+    except Exception as error:
+        # The engines' own error classes have nothing in common but where they come from.
+        if not any(c.__module__.startswith(_ENGINES) for c in type(error).__mro__):
+            raise
+        raise StediError(f"{doing} failed: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    return diagnosis(error, load_settings().spark) or first_line(str(error))
+
+
 class DeltaIOManager(dg.ConfigurableIOManager):
     """Reads and writes the eight tables as Delta tables under STEDI_LAKE."""
 
@@ -128,6 +146,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ reading
 
+    @telling_no_data("Reading an input")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
@@ -198,6 +217,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ writing
 
+    @telling_no_data("Writing a table")
     def handle_output(self, context: dg.OutputContext, obj: "DataFrame") -> None:
         """Replace the partitions that the run writes, or the whole table, in one commit."""
         table = TABLES[context.asset_key.path[-1]]
@@ -311,7 +331,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                why = diagnosis(error, self.lake.settings.spark) or first_line(str(error))
+                why = _why(error)
                 raise StediError(f"{table.name} was not written{scope}: {why}") from None
             else:
                 return token
@@ -410,6 +430,7 @@ class LandedObjects(dg.ConfigurableIOManager):
 
     io_manager: dg.ResourceDependency[DeltaIOManager]
 
+    @telling_no_data("Reading landed objects")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The records landed on the days: fields, `_corrupt_record`, `ingest_date`."""
         self.io_manager.lake.look_again()

@@ -12,7 +12,7 @@ from pyspark.sql import functions as F
 
 from stedi_assets import records
 from stedi_assets.erasure import erase_versions
-from stedi_assets.io_manager import DeltaIOManager
+from stedi_assets.io_manager import DeltaIOManager, telling_no_data
 from stedi_assets.lake import Lake
 from stedi_assets.landed import UnreadableError, landed_objects, landed_text
 from stedi_assets.rules import (
@@ -109,6 +109,7 @@ def _is_of(name: str, person: Person) -> "Column":
     return theirs | corrupt.rlike(person.pattern)
 
 
+@telling_no_data("Looking for a person")
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     """What the lake holds about a person and on what consent; nothing that tells who they are."""
     person = find(io, email)
@@ -130,6 +131,7 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     }
 
 
+@telling_no_data("Forgetting a person")
 def forget(io: DeltaIOManager, email: str, command: str) -> dict[str, Any]:
     """Take a person out of every landed object; what was taken, as the audit row that is kept.
 
