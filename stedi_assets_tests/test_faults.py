@@ -44,9 +44,10 @@ def run(day: date = DATES[0]) -> "subprocess.Popen[bytes]":
 def test_killed_at_a_random_moment_and_run_again(lake, seed):
     lake.put(plain_objects(seed))
     process = run()
-    # Of some eighty objects that a run puts, so that it dies now here, now there.
-    moment = random.Random(seed).randrange(60)
-    while process.poll() is None and len(list(lake.lake.objects(""))) < len(lake.objects) + moment:
+    # A run puts some thirty objects: it dies now here, now there.
+    moment = len(lake.objects) + random.Random(seed).randrange(1, 25)
+    while len(list(lake.lake.objects(""))) < moment:
+        assert process.poll() is None, "it ended before"
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
