@@ -45,11 +45,15 @@ _WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 THREADS = 8
 _ENGINES = ("pyspark", "py4j", "grpc")
-# Of the runs of this process, by run and table: what a step saw before it read its inputs.
+# Of the runs of this process, by run and table: what a step saw before it read its inputs. Those of
+# failed steps nobody takes out, so the oldest go: no process has so many steps under way.
+_MOST_REMEMBERED = 200
 _SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
-# The views of a session, one a table and version.
-_VIEWS: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
+# The views of a session by table, one a version, oldest first. A DataFrame names its view until it
+# is computed: no step reads so many versions of a table before it computes the first.
+_MOST_VERSIONS = 20
+_VIEWS: "weakref.WeakKeyDictionary[Any, dict[str, dict[str, None]]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,12 @@ class Seen:
 
     marks: list[stale.Mark]
     versions: dict[str, int | None] = field(default_factory=dict)
+
+
+def _remember(kept: dict[tuple[str, str], Any], key: tuple[str, str], value: Any) -> None:
+    kept[key] = value
+    for old in list(kept)[:-_MOST_REMEMBERED]:
+        kept.pop(old, None)
 
 
 Span = tuple[int, int]  # first and last moment, both included, ms since the epoch
@@ -199,10 +209,14 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
         spark, uri = self.spark.spark_session, self.lake.settings.uri(table.path)
         name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
-        if name not in (views := _VIEWS.setdefault(spark, set())):
+        views = _VIEWS.setdefault(spark, {}).setdefault(table.name, {})
+        if name not in views:
             reader = spark.read.format("delta").option("versionAsOf", str(log.version))
             reader.load(uri).select(*table.column_names).createOrReplaceTempView(name)
-            views.add(name)
+            views[name] = None
+            for old in list(views)[:-_MOST_VERSIONS]:
+                views.pop(old, None)
+                spark.catalog.dropTempView(old)
         return spark.table(name)
 
     def _log(self, table: Table) -> TableLog:
@@ -244,7 +258,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         key = (context.step_context.run_id, name)
         if key not in _SEEN:
             self.lake.look_again()
-            _SEEN[key] = Seen(stale.marks(self.lake, name))
+            _remember(_SEEN, key, Seen(stale.marks(self.lake, name)))
         _SEEN[key].versions[table.name] = self._log(table).version
 
     def _answer_marks(self, context: dg.OutputContext, table: Table, dates: Dates | None) -> None:
@@ -437,7 +451,8 @@ class LandedObjects(dg.ConfigurableIOManager):
         entity = ENTITIES[context.asset_key.path[-1].removesuffix("_objects")]
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
         listings = {day: landed_objects(self.io_manager.lake, entity.name, day) for day in days}
-        _LISTINGS[context.step_context.run_id, f"{entity.name}_landing"] = listings
+        key = (context.step_context.run_id, f"{entity.name}_landing")
+        _remember(_LISTINGS, key, listings)
         return read_days(self.io_manager, entity, listings)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:
