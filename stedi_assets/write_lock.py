@@ -5,8 +5,8 @@ drivers that commit at once, one's commit is lost in silence. (Sail and delta-rs
 nothing is; Delta's own remedy is a DynamoDB table, which is not everywhere.) So a writer holds
 `_stedi/locks/<table>` while it writes: an object that is made where there is none, renewed while
 it is held, and anybody's to take over when it was not renewed for a while, by S3's own clock. Renewing
-and releasing are conditional too: a server that ignores the condition of a delete (AWS and SeaweedFS
-do not) may take away a lock that another just took over.
+and releasing are conditional too (where a server ignores the condition of a delete, which AWS and
+SeaweedFS do not, a release may take away the lock of another who just took it over).
 """
 
 import random

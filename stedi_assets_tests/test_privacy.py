@@ -127,10 +127,9 @@ def test_a_check_and_a_settling_whose_engine_fails_quote_nobody(lake, monkeypatc
     monkeypatch.setattr(checks, "_rows", failing(checks._rows))
     monkeypatch.setattr(Membership, "_consent", failing(Membership._consent))
     key = dg.AssetCheckKey(dg.AssetKey("customer_landing"), "rows_meet_the_contract")
+    one_check = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
     jobs = {
-        "The check rows_meet_the_contract of customer_landing failed": defs.resolve_implicit_global_asset_job_def().get_subset(
-            asset_check_selection={key}
-        ),
+        "The check rows_meet_the_contract of customer_landing failed": one_check,
         "Looking for the partitions of changed people failed": defs.resolve_job_def(
             "settle_membership"
         ),
