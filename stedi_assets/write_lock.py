@@ -4,9 +4,9 @@ Delta on Apache Spark commits to S3 by "look whether the version is there, then 
 drivers that commit at once, one's commit is lost in silence. (Sail and delta-rs put only where
 nothing is; Delta's own remedy is a DynamoDB table, which is not everywhere.) So a writer holds
 `_stedi/locks/<table>` while it writes: an object that is made where there is none, renewed while
-it is held, and anybody's to take over when it was not renewed for a while, by S3's own clock. Renewing
-and releasing are conditional too (where a server ignores the condition of a delete, which AWS and
-SeaweedFS do not, a release may take away the lock of another who just took it over).
+it is held, and anybody's to take over when it was not renewed for a while, by S3's own clock.
+Renewing and releasing are conditional too (where a server ignores the condition of a delete, which
+AWS and SeaweedFS do not, a release may take away the lock of another who just took it over).
 """
 
 import random
