@@ -49,20 +49,69 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Wo
 
 
 def catch_up(io: DeltaIOManager, run: Callable[[Work], None], say: Callable[[str], None]) -> int:
-    """Run until the tables equal what has landed; how many runs it took."""
+    """Run until the tables equal what has landed; how many runs it took.
+
+    A run that fails holds up no other: all the rest is done, then each is said in a line, and
+    StediError.
+    """
     runs = 0
+    failed: dict[Work, str] = {}
+    settled_at: dict[str, int | None] = {}
     for _ in range(MOST_ROUNDS):
         listing = observation.look(io.lake)
-        changed = observation.changed(io.lake, listing)
-        work = what_must_run({day for _, day in changed}, stale.marks(io.lake))
-        for one in work:
+        changed = {day for _, day in observation.changed(io.lake, listing)}
+        marks = stale.marks(io.lake)
+        work = what_must_run(
+            {day for day in changed if Work((), day, day) not in failed},
+            [m for m in marks if Work((m.table,), m.ingest_date, m.ingest_date) not in failed],
+        )
+        if not work and not _settle(io, failed, settled_at):
+            break
+        while work:
+            one = work.pop(0)
             say(f"Running {one} …")
-            run(one)
             runs += 1
-        if not work:
-            membership = Membership(io)
-            if membership.is_settled() or not membership.settle():
-                for name in listing.misplaced:
-                    say(f"Not landed, left alone (no ingest_date folder with a valid date): {name}")
-                return runs
-    raise StediError("The lake does not settle: objects land faster than they are read.")
+            try:
+                run(one)
+            except StediError as error:
+                _check_that_all_answer(io)
+                if len(one.days) > 1:
+                    work = [Work(one.tables, day, day) for day in one.days] + work
+                else:
+                    failed[one] = str(error)
+    else:
+        raise StediError("The lake does not settle: objects land faster than they are read.")
+    for name in listing.misplaced:
+        say(f"Not landed, left alone (no ingest_date folder with a valid date): {name}")
+    for line in failed.values():
+        say(line)
+    if failed:
+        raise StediError(
+            f"Not caught up: what could not be done is named above ({len(failed)}), everything else"
+            " is done. Mend that, then catch up again."
+        )
+    return runs
+
+
+def _settle(io: DeltaIOManager, failed: dict[Work, str], settled_at: dict[str, int | None]) -> bool:
+    """Look at who is in; True where there may be more to do.
+
+    Beside runs that failed, once for every state of the tables: their marks come again for ever.
+    """
+    membership = Membership(io)
+    if membership.is_settled() or (failed and membership.versions == settled_at):
+        return False
+    settled_at |= membership.versions
+    try:
+        return membership.settle()
+    except StediError as error:
+        if not failed:
+            raise
+        failed[Work(("settle_membership",), None, None)] = f"Membership is not settled: {error}"
+        return False
+
+
+def _check_that_all_answer(io: DeltaIOManager) -> None:
+    """StediError where S3 or the engine is away: then every other run would fail as well."""
+    io.lake.now()
+    _ = io.spark.spark_session

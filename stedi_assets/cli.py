@@ -218,7 +218,10 @@ def _refuse_beside_runs(command: str) -> None:
 
 @main.command("catch-up")
 def catch_up() -> None:
-    """Do what the sensors would do, until nothing is left to do."""
+    """Do what the sensors would do, until nothing is left to do.
+
+    What fails three times holds up nothing else: it is named at the end, and the exit code is 1.
+    """
     runs = _catch_up()
     click.echo(f"Caught up, in {runs} runs." if runs else "Nothing to catch up on.")
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from stedi_assets.lake import Lake, is_versioned_log_file
+from stedi_assets.lake import Lake, is_versioned_log_file, told
 from stedi_assets.membership import SETTLED, SETTLED_FOLDER
 from stedi_assets.schemas import TABLES
 from stedi_assets.summaries import (
@@ -155,6 +155,16 @@ def erase_versions(
 
     chosen: asked with the path and id of a version whether it goes; markers stay then.
     """
+    with told(lake.client, f"erasing older versions of {prefix}"):
+        return _erase_versions(lake, prefix, retention, chosen)
+
+
+def _erase_versions(
+    lake: Lake,
+    prefix: str,
+    retention: timedelta,
+    chosen: Callable[[str, str], bool] | None,
+) -> int:
     client, bucket = lake.client, lake.settings.bucket
     if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
         return 0

@@ -10,8 +10,9 @@ import re
 import time
 import uuid
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,16 @@ _DAY = 86_400_000
 _WIDE, _MOST_SPANS = 3 * _DAY, 100
 ATTEMPTS = 10
 THREADS = 8
-# Of the runs of this process, by run and table: what a step saw before it read its inputs.
+_ENGINES = ("pyspark", "py4j", "grpc")
+# Of the runs of this process, by run and table: what a step saw before it read its inputs. Those of
+# failed steps nobody takes out, so the oldest go: no process has so many steps under way.
+_MOST_REMEMBERED = 200
 _SEEN: dict[tuple[str, str], "Seen"] = {}
 _LISTINGS: dict[tuple[str, str], Listings] = {}
-# The views of a session, one a table and version.
-_VIEWS: "weakref.WeakKeyDictionary[Any, set[str]]" = weakref.WeakKeyDictionary()
+# The views of a session by table, one a version, oldest first. A DataFrame names its view until it
+# is computed: no step reads so many versions of a table before it computes the first.
+_MOST_VERSIONS = 20
+_VIEWS: "weakref.WeakKeyDictionary[Any, dict[str, dict[str, None]]]" = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,12 @@ class Seen:
     versions: dict[str, int | None] = field(default_factory=dict)
 
 
+def _remember(kept: dict[tuple[str, str], Any], key: tuple[str, str], value: Any) -> None:
+    kept[key] = value
+    for old in list(kept)[:-_MOST_REMEMBERED]:
+        kept.pop(old, None)
+
+
 Span = tuple[int, int]  # first and last moment, both included, ms since the epoch
 
 
@@ -114,6 +126,22 @@ def earlier_predicate(dates: Dates, spans: Iterable[Span], time_column: str) -> 
     return f"({dates.predicate}) OR ({earlier})"
 
 
+@contextmanager
+def telling_no_data(doing: str) -> Iterator[None]:
+    """Around what asks an engine: its errors as one StediError, without what they quote of data."""
+    try:
+        yield
+    except Exception as error:
+        # The engines' own error classes have nothing in common but where they come from.
+        if not any(c.__module__.startswith(_ENGINES) for c in type(error).__mro__):
+            raise
+        raise StediError(f"{doing} failed: {_why(error)}") from None
+
+
+def _why(error: Exception) -> str:
+    return diagnosis(error, load_settings().spark) or first_line(str(error))
+
+
 class DeltaIOManager(dg.ConfigurableIOManager):
     """Reads and writes the eight tables as Delta tables under STEDI_LAKE."""
 
@@ -128,6 +156,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ reading
 
+    @telling_no_data("Reading an input")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
@@ -180,10 +209,14 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
         spark, uri = self.spark.spark_session, self.lake.settings.uri(table.path)
         name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
-        if name not in (views := _VIEWS.setdefault(spark, set())):
+        views = _VIEWS.setdefault(spark, {}).setdefault(table.name, {})
+        if name not in views:
             reader = spark.read.format("delta").option("versionAsOf", str(log.version))
             reader.load(uri).select(*table.column_names).createOrReplaceTempView(name)
-            views.add(name)
+            views[name] = None
+            for old in list(views)[:-_MOST_VERSIONS]:
+                views.pop(old, None)
+                spark.catalog.dropTempView(old)
         return spark.table(name)
 
     def _log(self, table: Table) -> TableLog:
@@ -198,6 +231,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ writing
 
+    @telling_no_data("Writing a table")
     def handle_output(self, context: dg.OutputContext, obj: "DataFrame") -> None:
         """Replace the partitions that the run writes, or the whole table, in one commit."""
         table = TABLES[context.asset_key.path[-1]]
@@ -224,7 +258,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         key = (context.step_context.run_id, name)
         if key not in _SEEN:
             self.lake.look_again()
-            _SEEN[key] = Seen(stale.marks(self.lake, name))
+            _remember(_SEEN, key, Seen(stale.marks(self.lake, name)))
         _SEEN[key].versions[table.name] = self._log(table).version
 
     def _answer_marks(self, context: dg.OutputContext, table: Table, dates: Dates | None) -> None:
@@ -311,7 +345,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                why = diagnosis(error, self.lake.settings.spark) or first_line(str(error))
+                why = _why(error)
                 raise StediError(f"{table.name} was not written{scope}: {why}") from None
             else:
                 return token
@@ -410,13 +444,15 @@ class LandedObjects(dg.ConfigurableIOManager):
 
     io_manager: dg.ResourceDependency[DeltaIOManager]
 
+    @telling_no_data("Reading landed objects")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The records landed on the days: fields, `_corrupt_record`, `ingest_date`."""
         self.io_manager.lake.look_again()
         entity = ENTITIES[context.asset_key.path[-1].removesuffix("_objects")]
         days = [date.fromisoformat(key) for key in context.asset_partition_keys]
         listings = {day: landed_objects(self.io_manager.lake, entity.name, day) for day in days}
-        _LISTINGS[context.step_context.run_id, f"{entity.name}_landing"] = listings
+        key = (context.step_context.run_id, f"{entity.name}_landing")
+        _remember(_LISTINGS, key, listings)
         return read_days(self.io_manager, entity, listings)
 
     def handle_output(self, context: dg.OutputContext, obj: object) -> None:

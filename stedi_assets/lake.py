@@ -5,7 +5,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from email.utils import parsedate_to_datetime
@@ -94,7 +94,11 @@ class Lake:
     def client(self) -> Any:
         """A boto3 S3 client, from dagster-aws's resource; one a process and endpoint."""
         s = self.settings
-        return _client(s3_resource(s), (s.endpoint, s.region, s.access_key, s.secret_key))
+        with _MAKING_CLIENT:  # of two clients neither knows the other's exception classes
+            key = (s.endpoint, s.region, s.access_key, s.secret_key)
+            if key not in _CLIENTS:
+                _CLIENTS[key] = _new_client(s3_resource(s))
+            return _CLIENTS[key]
 
     @property
     def storage_options(self) -> dict[str, str]:
@@ -203,19 +207,8 @@ class Lake:
                 Bucket=self.settings.bucket, Key=self.settings.key(path), Body=body
             )
 
-    @contextmanager
-    def _told(self, doing: str) -> Iterator[None]:
-        """S3's refusals as one line: what was asked of it, where, and what to look at."""
-        try:
-            yield
-        except (ClientError, BotoCoreError) as error:
-            what = type(error).__name__
-            if isinstance(error, ClientError):
-                what = error.response.get("Error", {}).get("Code", what)
-            raise StediError(
-                f"S3 at {self.settings.endpoint or 'AWS'} failed at {doing}: {what}. Check that it"
-                " runs, has room on its disk, and that the keys may do this; then run again."
-            ) from None
+    def _told(self, doing: str) -> AbstractContextManager[None]:
+        return told(self.client, doing)
 
     def objects(
         self, path: str, *, after: str | None = None, until: str | None = None
@@ -246,7 +239,8 @@ class Lake:
 
     def now(self) -> datetime:
         """The time by S3's own clock."""
-        answer = self.client.head_bucket(Bucket=self.settings.bucket)
+        with self._told("telling the time"):
+            answer = self.client.head_bucket(Bucket=self.settings.bucket)
         return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 
     def delete(self, paths: list[str]) -> None:
@@ -341,12 +335,35 @@ class Lake:
         return any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry)
 
     def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
-        path = self.settings.key(f"{table.path}/_delta_log/{version:020}.json")
-        try:
-            answer = self.client.get_object(Bucket=self.settings.bucket, Key=path)
-        except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
-            return []
-        return [json.loads(line) for line in answer["Body"].read().splitlines()]
+        path = f"{table.path}/_delta_log/{version:020}.json"
+        with self._told(f"reading {path}"):
+            try:
+                answer = self.client.get_object(
+                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                )
+            except self.client.exceptions.NoSuchKey:  # cleaned away meanwhile
+                return []
+            return [json.loads(line) for line in answer["Body"].read().splitlines()]
+
+
+class GoneError(StediError):
+    """An object is not there any more."""
+
+
+@contextmanager
+def told(client: Any, doing: str) -> Iterator[None]:
+    """S3's refusals as one StediError: what was asked of it, where, and what to look at."""
+    try:
+        yield
+    except (ClientError, BotoCoreError) as error:
+        what = type(error).__name__
+        if isinstance(error, ClientError):
+            what = error.response.get("Error", {}).get("Code", what)
+        kind = GoneError if what in ("NoSuchKey", "NoSuchVersion") else StediError
+        raise kind(
+            f"S3 at {client.meta.endpoint_url} failed at {doing}: {what}. Check that it"
+            " runs, has room on its disk, and that the keys may do this; then run again."
+        ) from None
 
 
 def _date(text: str | None) -> date | None:
@@ -369,13 +386,6 @@ def _timestamp(value: Any) -> datetime:
     except (TypeError, ValueError):  # another format than that of S3's listings
         found: datetime = parse_timestamp(value)
         return found
-
-
-def _client(resource: S3Resource, key: object) -> Any:
-    with _MAKING_CLIENT:  # of two clients neither knows the other's exception classes
-        if key not in _CLIENTS:
-            _CLIENTS[key] = _new_client(resource)
-        return _CLIENTS[key]
 
 
 def _new_client(resource: S3Resource) -> Any:

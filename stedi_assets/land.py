@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from botocore.exceptions import ClientError
 
-from stedi_assets.lake import is_data
+from stedi_assets.lake import is_data, told
 from stedi_assets.schemas import ENTITIES
 from stedi_assets.settings import StediError
 
@@ -125,6 +125,12 @@ def _send(client: Any, bucket: str, upload: _Upload) -> str:
         digest = _sha256(upload.file)
     except OSError as error:
         _unreadable(upload.file, error)
+    with told(client, f"sending {upload.folder}{upload.name}"):
+        return _send_once(client, bucket, upload, digest)
+
+
+def _send_once(client: Any, bucket: str, upload: _Upload, digest: str) -> str:
+    """Send it under its own name, or under one with its digest where that holds other content."""
     stem, dot, suffixes = upload.name.rpartition("/")[2].partition(".")
     parent = upload.name[: len(upload.name) - len(stem + dot + suffixes)]
     names = [upload.name, f"{parent}{stem}-{digest[:12]}{dot}{suffixes}"]
@@ -221,11 +227,12 @@ def landed_dates(client: Any, bucket: str, prefix: str) -> dict[str, list[date]]
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=folder, Delimiter="/"
         )
-        names = [
-            common["Prefix"][len(folder) :].rstrip("/")
-            for page in pages
-            for common in page.get("CommonPrefixes", ())
-        ]
+        with told(client, f"listing {folder}"):
+            names = [
+                common["Prefix"][len(folder) :].rstrip("/")
+                for page in pages
+                for common in page.get("CommonPrefixes", ())
+            ]
         days = (parse_date(n.removeprefix("ingest_date=")) for n in names if "ingest_date=" in n)
         found[entity] = sorted(day for day in days if day)
     return found

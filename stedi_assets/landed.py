@@ -24,7 +24,7 @@ from stedi_assets.engine_differences import (
     is_not_utf8,
     without_negative_zero,
 )
-from stedi_assets.lake import Lake, is_data
+from stedi_assets.lake import Lake, is_data, told
 from stedi_assets.schemas import CORRUPT_RECORD, Column, Entity, spark_schema
 
 if TYPE_CHECKING:
@@ -142,8 +142,9 @@ def _content(lake: Lake, key: str, version: str | None) -> bytes:
     """The text of an object as bytes, unzipped; UnreadableError."""
     settings = lake.settings
     of_version = {"VersionId": version} if version else {}
-    answer = lake.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **of_version)
-    content: bytes = answer["Body"].read()
+    with told(lake.client, f"reading {key}"):
+        answer = lake.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **of_version)
+        content: bytes = answer["Body"].read()
     if not key.lower().endswith(".gz") or not content:
         return content
     try:

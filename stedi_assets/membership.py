@@ -15,7 +15,7 @@ import dagster as dg
 
 from stedi_assets import stale
 from stedi_assets.assets import curated, trusted
-from stedi_assets.io_manager import DeltaIOManager
+from stedi_assets.io_manager import DeltaIOManager, telling_no_data
 from stedi_assets.partitions import INGEST_DATES
 from stedi_assets.rules import (
     current_records,
@@ -61,6 +61,7 @@ class Membership:
             return True  # nothing to settle before the first run
         return bool(self.settled.get("versions") == self.versions)
 
+    @telling_no_data("Looking for the partitions of changed people")
     def settle(self) -> bool:
         """Mark the partitions that changed people concern; True where there may be more to do.
 

@@ -16,8 +16,8 @@ from pyspark.sql import functions as F
 
 from stedi_assets import records
 from stedi_assets.erasure import erase_versions
-from stedi_assets.io_manager import DeltaIOManager
-from stedi_assets.lake import Lake
+from stedi_assets.io_manager import DeltaIOManager, telling_no_data
+from stedi_assets.lake import GoneError, Lake
 from stedi_assets.landed import UnreadableError, landed_text
 from stedi_assets.rules import (
     current_records,
@@ -163,6 +163,7 @@ def rows_of(io: DeltaIOManager, person: Person) -> dict[str, int]:
     return found
 
 
+@telling_no_data("Looking for a person")
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     """What the lake holds about a person and on what consent; nothing that tells who they are."""
     person = find(io, email)
@@ -183,6 +184,7 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     }
 
 
+@telling_no_data("Forgetting a person")
 def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
     """Take a person out of every landed object; what was taken, as the audit row that is kept.
 
@@ -218,7 +220,7 @@ def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) 
             return without(landed_text(lake, key, version), entity, person)
         except UnreadableError:
             unreadable.add(key)
-        except lake.client.exceptions.NoSuchKey:
+        except GoneError:
             pass  # deleted meanwhile
         return "", 0
 

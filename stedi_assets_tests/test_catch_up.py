@@ -3,8 +3,11 @@
 import random
 from datetime import date
 
+import dagster as dg
 import pytest
 
+from stedi_assets import catch_up, schedules
+from stedi_assets.settings import StediError
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
@@ -146,3 +149,77 @@ def test_a_lost_ledger_is_made_again(lake):
     lake.lake.delete([found["Key"] for found in lake.lake.objects("_stedi/ledger/")])
     assert lake.catch_up() > 0
     assert lake.differences() == {}
+
+
+def failing_on(day: date, monkeypatch) -> None:
+    """From here on no run of a landed day succeeds; one attempt is enough."""
+    make = catch_up.run_here
+
+    def run_here(*arguments):
+        run = make(*arguments)
+
+        def run_all_but_one(work):
+            if not work.tables and day in work.days:
+                raise StediError(f"{work} failed")
+            run(work)
+
+        return run_all_but_one
+
+    monkeypatch.setattr(catch_up, "run_here", run_here)
+    monkeypatch.setattr(schedules, "run_here", run_here)
+
+
+@pytest.mark.slow
+def test_a_date_that_fails_holds_up_no_other_and_is_named_at_the_end(lake, monkeypatch):
+    from stedi_assets.definitions import defs, io_manager
+
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "new", person(3, 0, T0)))
+    lake.put(landed("customer", DATES[1], "withdrawn", person(1, 1, None)))
+    lake.put(landed("accelerometer", DATES[2], "more", phone(2, 3000)))
+    said: list[str] = []
+    with monkeypatch.context() as patch, dg.DagsterInstance.ephemeral() as instance:
+        failing_on(DATES[0], patch)
+        run = catch_up.run_here(defs, instance)
+        with pytest.raises(StediError, match=r"named above \(1\), everything else is done"):
+            catch_up.catch_up(io_manager, run, said.append)
+    assert said[-1] == f"the whole graph for {DATES[0]} failed"
+    assert not any(row[0] == "p1@example.com" for row in lake.table("accelerometer_trusted"))
+    assert any(row[1] == T0 + 3000 for row in lake.table("accelerometer_trusted"))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_the_daily_sweep_fails_after_it_did_the_rest(lake, monkeypatch):
+    from stedi_assets.definitions import defs
+
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "new", person(3, 0, T0)))
+    lake.put(landed("accelerometer", DATES[2], "more", phone(2, 3000)))
+    failing_on(DATES[0], monkeypatch)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = defs.resolve_job_def("daily_sweep")
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+    (failure,) = [e for e in result.all_events if e.is_step_failure]
+    assert "everything else is done" in str(failure.event_specific_data.error)
+    assert any(row[1] == T0 + 3000 for row in lake.table("accelerometer_trusted"))
+
+
+def test_catching_up_stops_at_once_where_s3_is_away(lake, monkeypatch):
+    from stedi_assets.definitions import io_manager
+
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0)))
+    lake.put(landed("customer", DATES[2], "c", person(2, 0, T0)))
+    tried: list[object] = []
+
+    def run(work):
+        tried.append(work)
+        monkeypatch.setattr(type(lake.lake), "now", away)
+        raise StediError("it failed")
+
+    def away(_lake):
+        raise StediError("S3 is away")
+
+    with pytest.raises(StediError, match="S3 is away"):
+        catch_up.catch_up(io_manager, run, lambda _line: None)
+    assert len(tried) == 1

@@ -1,5 +1,6 @@
 """What can go wrong in the middle, each survived by running again: nothing to clean by hand."""
 
+import dataclasses
 import os
 import random
 import re
@@ -10,15 +11,20 @@ import subprocess
 import sys
 import time
 import uuid
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 
 from stedi_assets import local, observation, stale
+from stedi_assets.erasure import erase_versions
 from stedi_assets.io_manager import Dates, DeltaIOManager, read_days
-from stedi_assets.landed import landed_objects
+from stedi_assets.lake import Lake
+from stedi_assets.land import landed_dates
+from stedi_assets.landed import landed_objects, landed_text
 from stedi_assets.schemas import ENTITIES, TABLES
+from stedi_assets.settings import StediError
+from stedi_assets.write_lock import write_lock
 from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
@@ -38,7 +44,11 @@ def run(day: date = DATES[0]) -> "subprocess.Popen[bytes]":
 def test_killed_at_a_random_moment_and_run_again(lake, seed):
     lake.put(plain_objects(seed))
     process = run()
-    time.sleep(random.Random(seed).uniform(3.0, 8.0))
+    # A run puts some thirty objects: it dies now here, now there.
+    moment = len(lake.objects) + random.Random(seed).randrange(1, 25)
+    while len(list(lake.lake.objects(""))) < moment:
+        assert process.poll() is None, "it ended before"
+        time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     lake.catch_up()
@@ -137,6 +147,27 @@ def catch_up_elsewhere() -> None:
 
 def said_by(process: "subprocess.CompletedProcess[str]") -> str:
     return process.stdout + process.stderr
+
+
+@pytest.mark.parametrize(
+    ("what", "ask"),
+    [
+        ("telling the time", lambda lake: lake.now()),
+        ("reading \\S+json", lambda lake: lake._log_entry(TABLES["customer_landing"], 0)),
+        ("reading a/b", lambda lake: landed_text(lake, "a/b")),
+        (
+            "listing \\S+/landing/customer/",
+            lambda lake: landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix),
+        ),
+        ("erasing older versions", lambda lake: erase_versions(lake, "a/", timedelta(0))),
+        ("locking a_table", lambda lake: write_lock(lake, "a_table").__enter__()),
+    ],
+)
+def test_whatever_s3_refuses_is_told_in_one_line(lake, server, what, ask):
+    wrong = {"access_key": server.access_key, "secret_key": "another"}
+    refused = Lake(dataclasses.replace(lake.lake.settings, **wrong))
+    with pytest.raises(StediError, match=f"^S3 at http\\S+ failed at {what}.*again\\.$"):
+        ask(refused)
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 from pyspark.sql import functions as F
 
+from stedi_assets import io_manager as module
 from stedi_assets.io_manager import Dates, check_columns, first_line
 from stedi_assets.metadata import PREVIEW_ROWS, preview
 from stedi_assets.schemas import ENTITIES, TABLES
@@ -53,6 +54,32 @@ def test_a_row_outside_the_dates_is_refused_by_its_date_and_nothing_is_written(m
     with pytest.raises(StediError, match=r"ingest_date 2022-06-19, outside the dates .*2022-06-18"):
         manager.write(STEPS, steps(manager, date(2022, 6, 19)), Dates(DAY, DAY))
     assert counts(manager) == {DAY: 3}
+
+
+def test_a_long_lived_process_keeps_views_of_the_newest_versions_only(manager, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_VERSIONS", 2)
+    frames = []
+    for count in range(1, 5):
+        manager.write(STEPS, steps(manager, DAY, count=count), Dates(DAY, DAY))
+        frames.append(manager.read(STEPS))
+    assert [frame.count() for frame in frames[2:]] == [3, 4]
+    catalog = manager.spark.spark_session.catalog
+    table = manager.lake.log(STEPS)
+    name = f"{STEPS.name}_{table.table_id.replace('-', '')}_v"
+    views = [f"{name}{table.version - n}" for n in range(4)]
+    assert [catalog.tableExists(view) for view in views] == [True, True, False, False]
+
+
+def test_a_long_lived_process_does_not_remember_every_step_that_failed(lake, monkeypatch):
+    def fail(*_arguments):
+        raise StediError("it fails")
+
+    monkeypatch.setattr(module, "_MOST_REMEMBERED", 2)
+    monkeypatch.setattr(module, "read_days", fail)
+    for _ in range(4):
+        with pytest.raises(StediError, match="it fails"):
+            lake.materialize(DATES[0], DATES[0], "customer_landing")
+    assert len(module._LISTINGS) == 2
 
 
 def test_columns_that_differ_from_the_contract_are_named(manager):

@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 from stedi_assets import land as land_module
 from stedi_assets.land import LandError, land, landed_dates
 from stedi_assets.local import LocalS3
+from stedi_assets.settings import StediError
 
 DAY = date(2022, 6, 18)
 
@@ -240,7 +241,7 @@ def test_an_error_stops_what_waits(s3: Any, prefix: str, source: Any) -> None:
         raise ClientError({"ResponseMetadata": {"HTTPStatusCode": 403}, "Error": {}}, "PutObject")
 
     folder = source({f"customer/{number}": b"1" for number in range(300)})
-    with pytest.raises(ClientError):
+    with pytest.raises(StediError, match=r"failed at sending \S+/landing/customer/ingest_date"):
         land(Wrapped(s3, put_object=put_object), "stedi", prefix, folder, DAY)
     assert len(calls) < 300
 

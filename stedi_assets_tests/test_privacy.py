@@ -6,8 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
+from click.testing import CliRunner
+from pyspark.sql import functions as F
 
+from stedi_assets import checks
+from stedi_assets.cli import main
+from stedi_assets.membership import Membership
 from stedi_assets_tests.odd_data import DATES, T0, compact
 from stedi_assets_tests.test_catch_up import landed
 
@@ -99,3 +105,42 @@ def test_an_engine_that_quotes_data_in_its_error_is_not_quoted(odd_lake, said, h
     text = said(*materialize("stedi_assets_tests.broken"), code=1, BREAK=how)
     assert "customer_landing was not written for 2022-06-18" in text
     assert MARK not in text
+
+
+def failing(made_of):
+    """Makes the same DataFrame, of which the engine can compute no row and says whose it is."""
+
+    def make(*arguments):
+        says = F.raise_error(F.lit(f"Who is {EMAIL}")).cast("boolean")
+        return made_of(*arguments).where(says)
+
+    return make
+
+
+def test_a_check_and_a_settling_whose_engine_fails_quote_nobody(lake, monkeypatch, capfd):
+    from stedi_assets.definitions import defs
+
+    lake.put(landed("customer", DATES[0], "c", compact(CUSTOMER)))
+    lake.put(landed("accelerometer", DATES[0], "a", compact(READING)))
+    lake.put(landed("step_trainer", DATES[0], "s", compact(STEP)))
+    lake.materialize(DATES[0])
+    monkeypatch.setattr(checks, "_rows", failing(checks._rows))
+    monkeypatch.setattr(Membership, "_consent", failing(Membership._consent))
+    key = dg.AssetCheckKey(dg.AssetKey("customer_landing"), "rows_meet_the_contract")
+    one_check = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+    jobs = {
+        "The check rows_meet_the_contract of customer_landing failed": one_check,
+        "Looking for the partitions of changed people failed": defs.resolve_job_def(
+            "settle_membership"
+        ),
+    }
+    for said, job in jobs.items():
+        with dg.DagsterInstance.ephemeral() as instance:
+            result = job.execute_in_process(instance=instance, raise_on_error=False)
+            events = "".join(str(entry) for entry in instance.all_logs(result.run_id))
+        assert not result.success
+        assert said in events
+        assert MARK not in events.lower()
+    command = CliRunner().invoke(main, ["catch-up"])
+    assert command.exit_code == 1
+    assert MARK not in f"{command.output} {command.exception} {capfd.readouterr()}".lower()

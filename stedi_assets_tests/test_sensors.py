@@ -142,8 +142,12 @@ def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(new_lake, instanc
     run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     instance.report_engine_event("started", run)
     assert tick(instance).skip_reason
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
     monkeypatch.setattr(sensors, "LOST_AFTER", timedelta(0))
     assert tick(instance).run_requests
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+    told = [entry.message for entry in instance.all_logs(run.run_id)]
+    assert "Taken for lost by the landing sensor." in told
 
 
 def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instance, capfd):
@@ -217,6 +221,28 @@ def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_l
             job, tags={WORK_TAG: request.tags[WORK_TAG]}, status=dg.DagsterRunStatus.FAILURE
         )
         assert run
+    with pytest.raises(StediError, match="failed 3 times"):
+        tick(instance)
+
+
+def test_a_date_that_was_given_up_holds_up_no_settling_which_is_asked_for_once(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]))
+    lake.materialize(DATES[0])
+    lake.put(plain_objects(2, DATES[1]))
+
+    def failed(request: dg.RunRequest) -> None:
+        job = definitions().resolve_job_def(request.job_name)
+        failure = {"tags": request.tags, "status": dg.DagsterRunStatus.FAILURE}
+        instance.create_run_for_job(job, **failure)
+
+    for _ in range(3):
+        (request,) = tick(instance).run_requests
+        assert request.partition_key == str(DATES[1])
+        failed(request)
+    (settling,) = tick(instance).run_requests
+    assert settling.job_name == "settle_membership"
+    failed(settling)
     with pytest.raises(StediError, match="failed 3 times"):
         tick(instance)
 

@@ -1,8 +1,7 @@
 """The lock of a table: one holder at a time, taken over when its holder is dead, and only then."""
 
 import threading
-import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -15,15 +14,29 @@ def locks(lake) -> list[str]:
     return [found["Key"] for found in lake.lake.objects("_stedi/locks/")]
 
 
-def test_writers_of_a_table_take_turns_and_leave_nothing(lake):
+def last_written(lake) -> datetime:
+    (lock,) = lake.lake.objects("_stedi/locks/")
+    return lock["LastModified"]
+
+
+def test_writers_of_a_table_take_turns_and_leave_nothing(lake, monkeypatch):
     inside: list[int] = []
     most: list[int] = []
+    refused = threading.Semaphore(0)
+    condition = module._condition
+
+    def looked_at(found):
+        refused.release()
+        return condition(found)
+
+    monkeypatch.setattr(module, "_condition", looked_at)
 
     def write() -> None:
         with write_lock(lake.lake, "a_table"):
             inside.append(1)
             most.append(len(inside))
-            time.sleep(0.05)
+            if len(most) < len(threads):
+                assert refused.acquire(timeout=30)  # another one waits
             inside.pop()
 
     threads = [threading.Thread(target=write) for _ in range(5)]
@@ -60,22 +73,56 @@ def test_a_live_writer_keeps_its_lock_for_longer_than_a_lease(lake, monkeypatch)
     with write_lock(lake.lake, "a_table"):
         thread = threading.Thread(target=second)
         thread.start()
-        time.sleep(4)
+        since = last_written(lake)
+        # Somebody else waits, and by S3's clock for longer than a lease.
+        while last_written(lake) - since <= module.LEASE + timedelta(seconds=1):
+            assert thread.is_alive()
         order.append("first")
     thread.join()
     assert order == ["first", "second"]
 
 
+@pytest.mark.parametrize("renewed", [True, False])
 def test_a_writer_whose_lock_was_taken_over_says_so_and_leaves_the_new_holders_alone(
-    lake, monkeypatch
+    lake, monkeypatch, renewed
 ):
-    monkeypatch.setattr(module, "RENEW_SECONDS", 0.1)
+    """Whether a renewal notices, or, where none came meanwhile, the release."""
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.1 if renewed else 1000)
+    looked = threading.Event()
+    ours = module._Held._is_still_ours
+
+    def is_still_ours(held):
+        found = ours(held)
+        looked.set()
+        return found
+
+    monkeypatch.setattr(module._Held, "_is_still_ours", is_still_ours)
 
     def write() -> None:
         with write_lock(lake.lake, "a_table"):
             lake.put({"_stedi/locks/a_table": b"of another"})
-            time.sleep(1)
+            assert not renewed or looked.wait(30)
 
     with pytest.raises(StediError, match="another writer took its turn"):
         write()
     assert locks(lake) == ["_stedi/locks/a_table"]
+
+
+@pytest.mark.parametrize("lost", ["of taking it", "of a renewal"])
+def test_a_lost_answer_is_not_a_lost_lock(lake, monkeypatch, lost):
+    """The put got there, its answer did not, and botocore asked again."""
+    monkeypatch.setattr(module, "RENEW_SECONDS", 0.1 if lost == "of a renewal" else 1000)
+    renewed = threading.Event()
+    client = lake.lake.client
+    put_object = client.put_object
+
+    def put_twice(**arguments):
+        if ("IfMatch" in arguments) == (lost == "of a renewal"):
+            put_object(**arguments)
+            renewed.set()
+        return put_object(**arguments)
+
+    monkeypatch.setattr(client, "put_object", put_twice)
+    with write_lock(lake.lake, "a_table"):
+        assert lost != "of a renewal" or renewed.wait(30)
+    assert locks(lake) == []
