@@ -144,6 +144,10 @@ def _classic_options(settings: Settings) -> dict[str, str]:
     if settings.spark.startswith("local"):
         # Python of the same environment for UDFs, and no name of this machine to be resolved.
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+        # The driver does all of the work, and Spark would give it 1 GB. What the user says, here
+        # or in spark-defaults.conf, comes first.
+        half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+        os.environ.setdefault("SPARK_DRIVER_MEMORY", f"{half >> 20}m")
         options |= {
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
