@@ -151,7 +151,9 @@ def every_object_is_accounted_for(io: DeltaIOManager, table: Table, dates: Dates
     """Every listed object is in the ledger with its etag, and its records add up to the rows."""
     entity = table.name.removesuffix("_landing")
     span = (dates.start, dates.end) if dates else (None, None)
-    listing = observation.look(io.lake, [span], [entity])
+    one_day = dates.start if dates and dates.start == dates.end else None
+    known = ledger.built(io.lake, entity, one_day)
+    listing = observation.look(io.lake, [span], [entity], known)
     log = io.lake.log(table)
     files = log.of(*span) if log else []
     paths: dict[date | None, list[str]] = {}

@@ -303,7 +303,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         scope: the predicate as an error says it. The token that the commit carries in its
         `userMetadata`.
         """
-        if self.lake.log(table) is None:
+        if not self.lake.has(table):
             self._create(table)
         with write_lock(self.lake, table.name):
             token = self._commit(table, frame, predicate, scope)

@@ -272,6 +272,10 @@ class Lake:
             self._tables[table.name] = (known, options)
         return known
 
+    def has(self, table: Table) -> bool:
+        """Whether a table was ever written: asked of S3 until it is known, then no more."""
+        return table.name in self._tables or self.log(table) is not None
+
     def forget(self, table: Table) -> None:
         """Open a table anew when it is asked for next: it was deleted."""
         self._tables.pop(table.name, None)

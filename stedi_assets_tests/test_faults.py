@@ -115,7 +115,7 @@ def test_a_write_whose_inputs_changed_meanwhile_is_done_again(lake, monkeypatch)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", list(TABLES))
-def test_killed_before_and_after_a_tables_commit_loses_nothing(lake, table):
+def test_killed_before_and_then_after_a_tables_commit_loses_nothing(lake, table):
     three_days(lake)
     command = [part.replace("assets.definitions", "assets_tests.killed") for part in COMMAND]
     for when, consent in (("before", None), ("after", 1)):
@@ -124,8 +124,8 @@ def test_killed_before_and_after_a_tables_commit_loses_nothing(lake, table):
         environ = os.environ | {"KILLED": f"{table} {when}"}
         done = subprocess.run(command, env=environ, capture_output=True)
         assert done.returncode == -signal.SIGKILL
-        lake.catch_up()
-        assert lake.differences() == {}
+    lake.catch_up()
+    assert lake.differences() == {}
 
 
 @pytest.fixture
