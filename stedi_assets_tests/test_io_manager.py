@@ -173,7 +173,7 @@ def test_a_materialization_tells_counts_version_size_and_a_masked_preview(lake):
 
 def test_a_range_run_tells_of_every_partition_what_is_its_own(lake):
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
-    result = lake.materialize(DATES[0], DATES[1])
+    result = lake.materialize(DATES[0], DATES[1], "step_trainer_landing")
     told = {
         event.partition: event.materialization.metadata
         for event in result.get_asset_materialization_events()
@@ -194,7 +194,7 @@ def test_a_range_run_tells_of_every_partition_what_is_its_own(lake):
 def test_a_run_tells_on_the_landed_objects_what_it_was_built_from(lake):
     objects = plain_objects()
     lake.put(objects)
-    result = lake.materialize(DATES[0])
+    result = lake.materialize(DATES[0], None, *(f"{entity}_landing" for entity in ENTITIES))
     told = {
         observed.asset_key.path[-1]: {n: v.value for n, v in observed.metadata.items()}
         for event in result.all_events

@@ -13,6 +13,7 @@ from pathlib import Path
 import pyspark
 
 SPARK_HOME = Path(pyspark.__file__).parent
+# Small tables and many queries: compiling them well takes longer than what it saves.
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 REGISTERED = "Successfully registered with master"
 START_SECONDS = 240  # the first start downloads the jars
@@ -28,7 +29,7 @@ def environment(engine: str) -> dict[str, str]:
     """The environment of a process of its own on an engine, as a person's shell would have it."""
     own = {**os.environ, "STEDI_SPARK": engine, "SPARK_LOCAL_IP": "127.0.0.1"}
     own.pop("SPARK_CONNECT_MODE_ENABLED", None)  # pyspark's note that this process uses Connect
-    return own | {"PYSPARK_PYTHON": sys.executable}
+    return own | {"PYSPARK_PYTHON": sys.executable, "SPARK_SUBMIT_OPTS": SHORT_LIVED}
 
 
 class Process:
@@ -128,7 +129,6 @@ class Cluster:
             "spark.executor.memory": "1g",
             "spark.ui.enabled": "false",
             "spark.sql.shuffle.partitions": "2",
-            # Small tables and many queries: compiling takes longer than what it saves.
             "spark.driver.extraJavaOptions": SHORT_LIVED,
             "spark.executor.extraJavaOptions": SHORT_LIVED,
         }
