@@ -338,6 +338,11 @@ class Lake:
         entry = self._log_entry(table, log.version) if log else []
         return any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry)
 
+    def is_a_write(self, table: Table, version: int) -> bool:
+        """Whether a version is of a write of rows, and its log entry was not cleaned away."""
+        entry = self._log_entry(table, version)
+        return any(line.get("commitInfo", {}).get("userMetadata") for line in entry)
+
     def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
         path = f"{table.path}/_delta_log/{version:020}.json"
         with self._told(f"reading {path}"):

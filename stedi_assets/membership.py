@@ -69,7 +69,8 @@ class Membership:
         """
         _ = self.io.spark.spark_session  # column functions need a session to be there
         consent, owners = self._consent(), self._owners()
-        people, devices = self._changed_people(consent), self._changed_devices(owners)
+        people = self._changed_people(consent)
+        devices = self._changed_devices(owners, people)
         more = False
         for table, dates in (
             ("accelerometer_trusted", lambda: self._accelerometer(people)),
@@ -85,13 +86,29 @@ class Membership:
         return self.io.read(TABLES[name], None if days is None else on_days(days))
 
     def _consent(self) -> "DataFrame":
+        return self._consent_of(self._read("customer_trusted"))
+
+    def _consent_of(self, customer_trusted: "DataFrame") -> "DataFrame":
         from pyspark.sql import functions as F
 
         reading = self.lake.settings.consent_scope == "reading"
         since = F.col("shareWithResearchAsOfDate") if reading else F.lit(0).cast("bigint")
-        return self._read("customer_trusted").select(
-            F.col("email").alias("user"), since.alias("since")
-        )
+        return customer_trusted.select(F.col("email").alias("user"), since.alias("since"))
+
+    def _consents_meanwhile(self) -> "list[DataFrame]":
+        """Who consented at the writes between what was settled and now: runs went by that."""
+        table = TABLES["customer_trusted"]
+        before = self.settled.get("versions", {}).get(table.name)
+        now = self.versions[table.name]
+        if before is None or now is None:
+            return []
+        spark, uri = self.io.spark.spark_session, self.lake.settings.uri(table.path)
+        reader = spark.read.format("delta")
+        return [
+            self._consent_of(reader.option("versionAsOf", str(version)).load(uri))
+            for version in range(before + 1, now)
+            if self.lake.is_a_write(table, version)
+        ]
 
     def _owners(self) -> "DataFrame":
         from pyspark.sql import functions as F
@@ -113,10 +130,18 @@ class Membership:
         return spark.read.format("delta").load(self.lake.settings.uri(path))
 
     def _changed_people(self, consent: "DataFrame") -> "DataFrame":
-        return differing(consent, self._settled("consent", consent)).select("user").distinct()
+        """Who is in otherwise than settled, or was meanwhile."""
+        settled = self._settled("consent", consent)
+        changed = differing(consent, settled)
+        for meanwhile in self._consents_meanwhile():
+            changed = changed.unionAll(differing(meanwhile, settled))
+        return changed.select("user").distinct()
 
-    def _changed_devices(self, owners: "DataFrame") -> "DataFrame":
-        return differing(owners, self._settled("owners", owners)).distinct()
+    def _changed_devices(self, owners: "DataFrame", people: "DataFrame") -> "DataFrame":
+        """Devices owned otherwise than settled, and those of the changed people."""
+        settled = self._settled("owners", owners)
+        theirs = owners.unionAll(settled).join(people, "user", "left_semi")
+        return differing(owners, settled).unionAll(theirs.select(*owners.columns)).distinct()
 
     def _accelerometer(self, people: "DataFrame") -> set[date]:
         if people.isEmpty():

@@ -99,6 +99,18 @@ def test_withdrawn_and_granted_again_brings_the_rows_back(lake):
     assert lake.table("machine_learning_curated") == rows
 
 
+def test_granted_again_before_anybody_settled_brings_the_rows_back(lake):
+    three_days(lake)
+    rows = lake.table("machine_learning_curated")
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.materialize(DATES[0], DATES[2])
+    assert lake.table("machine_learning_curated") != rows
+    lake.put(landed("customer", DATES[2], "granted", person(1, 2, T0)))
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert lake.table("machine_learning_curated") == rows
+
+
 def test_a_device_claimed_by_a_person_without_consent_is_nobodys(lake):
     three_days(lake)
     lake.put(landed("customer", DATES[2], "claim", person(3, 0, None, device="d1")))

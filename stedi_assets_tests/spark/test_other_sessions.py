@@ -49,7 +49,7 @@ def test_each_engine_reads_and_changes_what_the_other_wrote(lake, cluster, monke
     assert lake.differences() == {}
     monkeypatch.setenv("STEDI_SPARK", cluster.remote)
     lake.put(landed("customer", DAYS[2], "withdrawn", person(1, 1, None)))
-    lake.materialize(DAYS[0], DAYS[2])
+    lake.catch_up()
     assert lake.differences() == {}
     assert lake.table("machine_learning_curated") != before
     monkeypatch.setenv("STEDI_SPARK", "embedded")
