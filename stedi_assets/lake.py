@@ -324,7 +324,7 @@ class Lake:
         log = self.log(table)
         for version in range(log.version if log else after, after, -1):
             entry = self._log_entry(table, version)
-            if any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry):
+            if _token(entry) == token:
                 adds = [line["add"] for line in entry if "add" in line]
                 return {
                     unquote(add["path"]): _date(add["partitionValues"].get("ingest_date"))
@@ -335,13 +335,11 @@ class Lake:
     def is_newest(self, table: Table, token: str) -> bool:
         """Whether a table's newest commit is the one whose `userMetadata` is the token."""
         log = self.log(table)
-        entry = self._log_entry(table, log.version) if log else []
-        return any(line.get("commitInfo", {}).get("userMetadata") == token for line in entry)
+        return log is not None and _token(self._log_entry(table, log.version)) == token
 
     def is_a_write(self, table: Table, version: int) -> bool:
         """Whether a version is of a write of rows, and its log entry was not cleaned away."""
-        entry = self._log_entry(table, version)
-        return any(line.get("commitInfo", {}).get("userMetadata") for line in entry)
+        return _token(self._log_entry(table, version)) is not None
 
     def _log_entry(self, table: Table, version: int) -> list[dict[str, Any]]:
         path = f"{table.path}/_delta_log/{version:020}.json"
@@ -373,6 +371,12 @@ def told(client: Any, doing: str) -> Iterator[None]:
             f"S3 at {client.meta.endpoint_url} failed at {doing}: {what}. Check that it"
             " runs, has room on its disk, and that the keys may do this; then run again."
         ) from None
+
+
+def _token(entry: list[dict[str, Any]]) -> str | None:
+    """The `userMetadata` of a log entry: every write of ours has one, no other commit."""
+    found = (line["commitInfo"].get("userMetadata") for line in entry if "commitInfo" in line)
+    return next(found, None)
 
 
 def _date(text: str | None) -> date | None:

@@ -7,6 +7,7 @@ versions of the tables that they came from. On which dates changed people have r
 compared with what the tables hold: exactly the partitions whose rows differ are marked stale.
 """
 
+import functools
 import uuid
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,7 @@ class Membership:
         for table, dates in (
             ("accelerometer_trusted", lambda: self._accelerometer(people)),
             ("step_trainer_trusted", lambda: self._steps(devices)),
-            ("machine_learning_curated", lambda: self._pairs(people, devices, owners)),
+            ("machine_learning_curated", lambda: self._pairs(people, devices)),
         ):
             found = dates()
             stale.mark(self.lake, table, found)
@@ -103,12 +104,10 @@ class Membership:
         if before is None or now is None:
             return []
         spark, uri = self.io.spark.spark_session, self.lake.settings.uri(table.path)
-        reader = spark.read.format("delta")
-        return [
-            self._consent_of(reader.option("versionAsOf", str(version)).load(uri))
-            for version in range(before + 1, now)
-            if self.lake.is_a_write(table, version)
-        ]
+        versions = [v for v in range(before + 1, now) if self.lake.is_a_write(table, v)]
+        # A reader each: they keep their options by reference. No views: those are few and shared.
+        readers = [spark.read.format("delta").option("versionAsOf", str(v)) for v in versions]
+        return [self._consent_of(reader.load(uri)) for reader in readers]
 
     def _owners(self) -> "DataFrame":
         from pyspark.sql import functions as F
@@ -131,11 +130,12 @@ class Membership:
 
     def _changed_people(self, consent: "DataFrame") -> "DataFrame":
         """Who is in otherwise than settled, or was meanwhile."""
-        settled = self._settled("consent", consent)
-        changed = differing(consent, settled)
-        for meanwhile in self._consents_meanwhile():
-            changed = changed.unionAll(differing(meanwhile, settled))
-        return changed.select("user").distinct()
+        from pyspark.sql import functions as F
+
+        states = [consent, self._settled("consent", consent), *self._consents_meanwhile()]
+        rows = functools.reduce(lambda whole, state: whole.unionAll(state), states)
+        seen = rows.groupBy("user", "since").agg(F.count("*").alias("n"))
+        return seen.where(F.col("n") < len(states)).select("user").distinct()
 
     def _changed_devices(self, owners: "DataFrame", people: "DataFrame") -> "DataFrame":
         """Devices owned otherwise than settled, and those of the changed people."""
@@ -177,13 +177,12 @@ class Membership:
         have = self._read("step_trainer_trusted", days).join(numbers, "serialNumber", "left_semi")
         return _ingest_dates(differing(want, have))
 
-    def _pairs(self, people: "DataFrame", devices: "DataFrame", owners: "DataFrame") -> set[date]:
+    def _pairs(self, people: "DataFrame", devices: "DataFrame") -> set[date]:
         concerned = people.unionAll(devices.select("user")).distinct()
         if concerned.isEmpty():
             return set()
         # A pair lies on the later date of its halves, so on a date of the person's or the device's.
-        owned = owners.join(concerned, "user", "left_semi").select("serialNumber")
-        numbers = owned.unionAll(devices.select("serialNumber")).distinct()
+        numbers = devices.select("serialNumber").distinct()
         days = dates_of(summarized(self.io, LANDED_DATES_OF_USERS), concerned) | dates_of(
             summarized(self.io, LANDED_DATES_OF_DEVICES), numbers
         )

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import psutil
@@ -13,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli import main
+from stedi_assets_tests.test_local import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
 
@@ -73,9 +73,7 @@ def test_ctrl_c_ends_the_command_and_then_the_server(run, tmp_path):
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    end = time.monotonic() + 60
-    while not (tmp_path / "started").exists() and time.monotonic() < end:
-        time.sleep(0.1)
+    until((tmp_path / "started").exists)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(30) == 130
     assert servers(tmp_path / ".stedi/s3") == []

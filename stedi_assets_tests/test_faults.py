@@ -29,6 +29,7 @@ from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
 from stedi_assets_tests.test_catch_up import landed, person, phone, three_days
+from stedi_assets_tests.test_local import until
 
 COMMAND = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
 COMMAND += ["-m", "stedi_assets.definitions", "--partition", str(DATES[0])]
@@ -207,8 +208,7 @@ def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, t
     )
     try:
         assert process.wait() in (0, 1)
-        while not local._answers(own_server):
-            time.sleep(0.1)
+        until(lambda: local._answers(own_server))
         catch_up_elsewhere()
         assert lake.differences() == {}
     finally:

@@ -65,6 +65,7 @@ def servers(folder: Path) -> list[int]:
 
 
 def until(condition: Callable[[], bool]) -> None:
+    """Wait until a condition holds, half a minute at most."""
     end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end

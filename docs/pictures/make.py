@@ -127,7 +127,7 @@ class Page:
         self.ask("Page.navigate", url=url)
         shows = f"document.body && document.body.innerText.includes({json.dumps(text)})"
         until(f"{text!r} on {url}", lambda: self.evaluate(shows))
-        time.sleep(8)
+        time.sleep(8)  # the UI's animations and late queries have no end that one could see
 
     def photograph(self, file: Path) -> None:
         file.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))

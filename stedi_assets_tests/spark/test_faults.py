@@ -26,7 +26,7 @@ def in_the_middle(monkeypatch):
         commit = DeltaIOManager._commit
 
         def happen_soon() -> None:
-            time.sleep(0.3)
+            time.sleep(0.3)  # a write on Spark takes seconds: into it, not before
             happen()
             happened.set()
 
