@@ -28,7 +28,7 @@ import duckdb
 from bench import report
 from bench.lake import BenchLake, Figures, Traffic, bench_lake
 from bench.run import say, traffic_cells
-from stedi_assets.schemas import TABLES
+from stedi_assets.tables.schemas import TABLES
 
 FIRST = date(2022, 6, 18)
 DAY_MS = 86_400_000

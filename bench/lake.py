@@ -13,9 +13,9 @@ from pathlib import Path
 from deltalake import DeltaTable
 
 from bench.measure import Measured, run
-from stedi_assets.local import LocalS3, local_environment, local_s3
-from stedi_assets.schemas import Table
+from stedi_assets.local.s3_server import LocalS3, local_environment, local_s3
 from stedi_assets.settings import EMBEDDED_SALT
+from stedi_assets.tables.schemas import Table
 
 # Bytes of objects, in and out; a listing's answer is in neither, so requests are counted too.
 # Checked against puts, gets, ranges and multipart uploads of known sizes: exact to the byte.

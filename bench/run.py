@@ -25,8 +25,8 @@ from bench import report
 from bench.lake import BenchLake, Traffic, bench_lake
 from bench.make_data import make_data
 from bench.measure import Measured, run
-from stedi_assets.schemas import TABLES, Table
 from stedi_assets.settings import EMBEDDED_SALT
+from stedi_assets.tables.schemas import TABLES, Table
 
 DAY = "2022-06-18"
 SPARK = "local[2]"

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stedi_assets.local import local_environment, local_s3
-from stedi_assets.schemas import ENTITIES, TABLES
+from stedi_assets.local.s3_server import local_environment, local_s3
 from stedi_assets.settings import EMBEDDED_SALT, today
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 
 THREADS = 16
 
@@ -38,9 +38,10 @@ def land(lake: Any, days: list[date], objects: int) -> None:
 
 def settle(lake: Any) -> None:
     """Ledger and settled versions as they are once everything was built (of no rows)."""
-    from stedi_assets import ledger, observation
     from stedi_assets.definitions import io_manager
-    from stedi_assets.membership import SETTLED, Membership
+    from stedi_assets.incremental import change_detection as observation
+    from stedi_assets.incremental import ledger
+    from stedi_assets.incremental.consent_propagation import SETTLED, Membership
 
     for table in TABLES.values():
         io_manager._create(table)
@@ -59,7 +60,7 @@ def tick(instance: Any, cursor: str | None) -> Any:
     import dagster as dg
 
     from stedi_assets.definitions import defs, io_manager
-    from stedi_assets.sensors import landing_sensor
+    from stedi_assets.defs.sensors import landing_sensor
 
     with dg.build_sensor_context(
         instance=instance, cursor=cursor, definitions=defs, resources={"io_manager": io_manager}
@@ -87,7 +88,7 @@ def measure(days: list[date], objects: int, ticks: int) -> None:
     """Land, settle, tick."""
     import dagster as dg
 
-    from stedi_assets.lake import open_lake
+    from stedi_assets.lakehouse.object_store import open_lake
     from stedi_assets.settings import load_settings
 
     lake = open_lake(load_settings())

@@ -5,12 +5,12 @@ import gc
 
 import dagster as dg
 
-from stedi_assets.assets import curated, landing, trusted
-from stedi_assets.checks import asset_checks
-from stedi_assets.engine import SparkSessions
-from stedi_assets.io_manager import DeltaIOManager, LandedObjects
-from stedi_assets.schedules import daily_sweep, maintenance, schedules
-from stedi_assets.sensors import lakehouse, landing_sensor, settle_membership
+from stedi_assets.defs.asset_checks import asset_checks
+from stedi_assets.defs.assets import curated, landing, trusted
+from stedi_assets.defs.io_managers import DeltaIOManager, LandedObjects
+from stedi_assets.defs.schedules import daily_sweep, maintenance, schedules
+from stedi_assets.defs.sensors import lakehouse, landing_sensor, settle_membership
+from stedi_assets.spark.session import SparkSessions
 
 spark = SparkSessions()
 io_manager = DeltaIOManager(spark=spark)

@@ -10,20 +10,14 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+from stedi_assets.errors import SettingsError
+
 EMBEDDED_BUCKET = "stedi"
 EMBEDDED_SALT = "stedi-embedded-lake"
 EMBEDDED_HINT = (
     "Start the embedded lake around your command, `stedi local -- COMMAND…`,"
     " or say with STEDI_LAKE=s3://bucket/prefix where your lake is."
 )
-
-
-class StediError(RuntimeError):
-    """What is wrong and what to do, in one line for a person; it never holds a personal value."""
-
-
-class SettingsError(StediError):
-    """A setting that is missing or cannot be."""
 
 
 @dataclass(frozen=True)

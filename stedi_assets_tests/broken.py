@@ -7,8 +7,8 @@ import os
 
 from pyspark.sql import functions as F
 
-from stedi_assets import io_manager
 from stedi_assets.definitions import defs
+from stedi_assets.defs import io_managers as io_manager
 
 __all__ = ["defs"]
 _read = io_manager.read_landed

@@ -9,9 +9,9 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from stedi_assets import local
-from stedi_assets.lake import open_lake
-from stedi_assets.local import LocalS3
+from stedi_assets.lakehouse.object_store import open_lake
+from stedi_assets.local import s3_server as local
+from stedi_assets.local.s3_server import LocalS3
 from stedi_assets.settings import load_settings, today
 from stedi_assets_tests.reference import expected_tables
 
@@ -65,9 +65,9 @@ class TestLake:
         self, start: date | None, end: date | None = None, *names: str
     ) -> dg.ExecuteInProcessResult:
         """Materialize tables (none named: all) for a date or a range of them."""
-        from stedi_assets.catch_up import run_arguments
-        from stedi_assets.decision import Work
         from stedi_assets.definitions import defs
+        from stedi_assets.incremental.planner import Work
+        from stedi_assets.incremental.reconcile import run_arguments
 
         job = defs.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
@@ -76,8 +76,8 @@ class TestLake:
         )
 
     def catch_up(self) -> int:
-        from stedi_assets import catch_up
         from stedi_assets.definitions import defs, io_manager
+        from stedi_assets.incremental import reconcile as catch_up
 
         with dg.DagsterInstance.ephemeral() as instance:
             run = catch_up.run_here(defs, instance)
@@ -85,7 +85,7 @@ class TestLake:
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""
-        from stedi_assets.schemas import TABLES
+        from stedi_assets.tables.schemas import TABLES
 
         table = TABLES[name]
         delta = self.lake.delta(table)

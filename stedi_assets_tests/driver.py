@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from stedi_assets.sensors import ROUNDS, landing_sensor
+from stedi_assets.defs.sensors import ROUNDS, landing_sensor
 
 
 def tick(instance: dg.DagsterInstance, cursor: str = "0") -> dg.SensorResult:

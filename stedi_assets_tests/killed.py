@@ -8,7 +8,7 @@ import os
 import signal
 
 from stedi_assets.definitions import defs
-from stedi_assets.io_manager import DeltaIOManager
+from stedi_assets.defs.io_managers import DeltaIOManager
 
 __all__ = ["defs"]
 _commit = DeltaIOManager._commit

@@ -6,8 +6,9 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from stedi_assets import catch_up, schedules
-from stedi_assets.settings import StediError
+from stedi_assets.defs import schedules
+from stedi_assets.errors import StediError
+from stedi_assets.incremental import reconcile as catch_up
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]

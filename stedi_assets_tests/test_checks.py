@@ -5,9 +5,9 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from stedi_assets import checks
-from stedi_assets.io_manager import Dates
-from stedi_assets.schemas import TABLES
+from stedi_assets.defs import asset_checks as checks
+from stedi_assets.defs.io_managers import Dates
+from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
 
 DAY = Dates(DATES[0], DATES[0])

@@ -11,7 +11,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from stedi_assets.cli import main
+from stedi_assets.cli.main import main
 from stedi_assets_tests.test_local import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))

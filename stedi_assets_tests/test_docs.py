@@ -8,7 +8,7 @@ import click
 import pytest
 
 from stedi_assets import settings
-from stedi_assets.cli import main
+from stedi_assets.cli.main import main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

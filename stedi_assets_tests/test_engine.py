@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from stedi_assets import engine
-from stedi_assets.cli import main
-from stedi_assets.engine import SparkSessions, check_engine, diagnosis, server_options
-from stedi_assets.settings import StediError, load_settings
+from stedi_assets.cli.main import main
+from stedi_assets.errors import StediError
+from stedi_assets.settings import load_settings
+from stedi_assets.spark import session as engine
+from stedi_assets.spark.session import SparkSessions, check_engine, diagnosis, server_options
 
 
 def refusal(monkeypatch, spark: str) -> str:
@@ -163,7 +164,8 @@ def test_keys_reach_spark_as_variables():
 ROLE = """
 import boto3, datetime
 from botocore.credentials import RefreshableCredentials
-from stedi_assets import engine, lake
+from stedi_assets.spark import session as engine
+from stedi_assets.lakehouse import object_store as lake
 from stedi_assets.settings import load_settings
 settings = load_settings()
 soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)

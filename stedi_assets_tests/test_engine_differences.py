@@ -8,12 +8,12 @@ from datetime import date
 import pytest
 from pyspark.sql import functions as F
 
-from stedi_assets import engine_differences as differences
-from stedi_assets.io_manager import Dates, read_days
-from stedi_assets.landed import landed_objects
-from stedi_assets.rules import current_records, normalized_email
-from stedi_assets.schemas import ENTITIES, TABLES
-from stedi_assets.settings import StediError
+from stedi_assets.defs.io_managers import Dates, read_days
+from stedi_assets.errors import StediError
+from stedi_assets.landing.reader import landed_objects
+from stedi_assets.spark import dialect as differences
+from stedi_assets.tables.rules import current_records, normalized_email
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.odd_data import T0, compact
 
 DAY = date(2022, 6, 18)

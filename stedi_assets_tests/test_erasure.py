@@ -16,12 +16,12 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stedi_assets import erasure
-from stedi_assets.cli import main
-from stedi_assets.io_manager import Dates, DeltaIOManager
-from stedi_assets.person import Person, without
-from stedi_assets.schemas import ENTITIES, TABLES
+from stedi_assets.cli.main import main
+from stedi_assets.defs.io_managers import Dates, DeltaIOManager
+from stedi_assets.privacy import vacuum as erasure
+from stedi_assets.privacy.forget import Person, without
 from stedi_assets.settings import today
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days

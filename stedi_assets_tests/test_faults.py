@@ -16,15 +16,17 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets import local, observation, stale
-from stedi_assets.erasure import erase_versions
-from stedi_assets.io_manager import Dates, DeltaIOManager, read_days
-from stedi_assets.lake import Lake
-from stedi_assets.land import landed_dates
-from stedi_assets.landed import landed_objects, landed_text
-from stedi_assets.schemas import ENTITIES, TABLES
-from stedi_assets.settings import StediError
-from stedi_assets.write_lock import write_lock
+from stedi_assets.defs.io_managers import Dates, DeltaIOManager, read_days
+from stedi_assets.errors import StediError
+from stedi_assets.incremental import change_detection as observation
+from stedi_assets.incremental import stale_markers as stale
+from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.lakehouse.write_lock import write_lock
+from stedi_assets.landing.reader import landed_objects, landed_text
+from stedi_assets.landing.upload import landed_dates
+from stedi_assets.local import s3_server as local
+from stedi_assets.privacy.vacuum import erase_versions
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
@@ -70,8 +72,8 @@ def test_two_runs_over_the_same_and_over_neighbouring_dates_at_once(lake, days):
 
 def test_a_landing_run_that_another_overtook_does_not_vouch_for_the_others_rows(lake):
     """An older listing's rows, committed last, stand there until the next run, and it is known."""
-    from stedi_assets.bookkeeping import LandingWrite
     from stedi_assets.definitions import io_manager
+    from stedi_assets.incremental.landing_commit import LandingWrite
 
     table, entity, day = TABLES["customer_landing"], ENTITIES["customer"], DAYS[0]
 
@@ -218,7 +220,7 @@ def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, t
 
 @pytest.mark.slow
 def test_objects_deleted_while_they_are_read(lake, monkeypatch):
-    from stedi_assets import io_manager
+    from stedi_assets.defs import io_managers as io_manager
 
     lake.put(plain_objects())
     (key,) = (k for k in lake.objects if "/accelerometer/" in k)

@@ -7,11 +7,11 @@ import dagster as dg
 import pytest
 from pyspark.sql import functions as F
 
-from stedi_assets import io_manager as module
-from stedi_assets.io_manager import Dates, check_columns, first_line
-from stedi_assets.metadata import PREVIEW_ROWS, preview
-from stedi_assets.schemas import ENTITIES, TABLES
-from stedi_assets.settings import StediError
+from stedi_assets.defs import io_managers as module
+from stedi_assets.defs.io_managers import Dates, check_columns, first_line
+from stedi_assets.defs.metadata import PREVIEW_ROWS, preview
+from stedi_assets.errors import StediError
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.odd_data import DATES, plain_objects
 
 STEPS = TABLES["step_trainer_trusted"]

@@ -13,10 +13,10 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from stedi_assets import land as land_module
-from stedi_assets.land import LandError, land, landed_dates
-from stedi_assets.local import LocalS3
-from stedi_assets.settings import StediError
+from stedi_assets.errors import StediError
+from stedi_assets.landing import upload as land_module
+from stedi_assets.landing.upload import LandError, land, landed_dates
+from stedi_assets.local.s3_server import LocalS3
 
 DAY = date(2022, 6, 18)
 

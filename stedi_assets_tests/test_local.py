@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets import local
+from stedi_assets.local import s3_server as local
 
 RUN = """
 import sys
 from pathlib import Path
-from stedi_assets.local import run_local
+from stedi_assets.local.s3_server import run_local
 sys.exit(run_local(sys.argv[2:], Path(sys.argv[1]), "a salt"))
 """
 WAIT = "import pathlib, sys, time; pathlib.Path(sys.argv[1]).touch(); time.sleep(60)"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stedi_assets.sample import ENTITIES, OBJECT_RECORDS, SampleError, write_sample
+from stedi_assets.local.sample_data import ENTITIES, OBJECT_RECORDS, SampleError, write_sample
 from stedi_assets_tests.reference import expected_tables
 
 DATES = ["2022-06-18", "2022-06-19", "2022-06-20"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from stedi_assets.erasure import UNDER_WAY_HOURS
+from stedi_assets.privacy.vacuum import UNDER_WAY_HOURS
 from stedi_assets_tests.odd_data import DATES, plain_objects
 
 

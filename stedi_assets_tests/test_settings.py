@@ -2,7 +2,8 @@
 
 import pytest
 
-from stedi_assets.settings import SettingsError, load_settings
+from stedi_assets.errors import SettingsError
+from stedi_assets.settings import load_settings
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,14 @@ from datetime import date
 
 import pytest
 
-from stedi_assets.io_manager import Dates
-from stedi_assets.schemas import TABLES, spark_schema
-from stedi_assets.summaries import CURRENT_RECORDS, TRUSTED_DATES_OF_USERS, Summary, summarized
+from stedi_assets.defs.io_managers import Dates
+from stedi_assets.incremental.rollups import (
+    CURRENT_RECORDS,
+    TRUSTED_DATES_OF_USERS,
+    Summary,
+    summarized,
+)
+from stedi_assets.tables.schemas import TABLES, spark_schema
 from stedi_assets_tests.test_catch_up import landed, person, phone
 
 READINGS, CUSTOMERS = TABLES["accelerometer_trusted"], TABLES["customer_landing"]

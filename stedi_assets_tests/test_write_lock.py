@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from stedi_assets import write_lock as module
-from stedi_assets.settings import StediError
-from stedi_assets.write_lock import write_lock
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse import write_lock as module
+from stedi_assets.lakehouse.write_lock import write_lock
 
 
 def locks(lake) -> list[str]:

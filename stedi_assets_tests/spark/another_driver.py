@@ -6,8 +6,8 @@ python -m stedi_assets_tests.spark.another_driver DAY WRITES
 import sys
 from datetime import date
 
-from stedi_assets.io_manager import Dates, DeltaIOManager
-from stedi_assets.schemas import TABLES
+from stedi_assets.defs.io_managers import Dates, DeltaIOManager
+from stedi_assets.tables.schemas import TABLES
 
 STEPS = TABLES["step_trainer_trusted"]
 

@@ -8,8 +8,8 @@ from datetime import date
 
 import pytest
 
-from stedi_assets.io_manager import DeltaIOManager
-from stedi_assets.schemas import TABLES
+from stedi_assets.defs.io_managers import DeltaIOManager
+from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.spark import another_driver
 from stedi_assets_tests.spark.cluster import environment

@@ -4,8 +4,8 @@ import subprocess
 import sys
 from datetime import timedelta
 
-from stedi_assets.erasure import erase
-from stedi_assets.io_manager import Dates
+from stedi_assets.defs.io_managers import Dates
+from stedi_assets.privacy.vacuum import erase
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.spark.cluster import environment
 from stedi_assets_tests.test_catch_up import DATES as DAYS

@@ -1,0 +1,1 @@
+"""The `stedi` command: parses arguments, prints, and holds no workflow."""

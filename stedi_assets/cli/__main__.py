@@ -1,0 +1,5 @@
+"""`python -m stedi_assets.cli`."""
+
+from stedi_assets.cli.main import main
+
+main()

@@ -1,0 +1,1 @@
+"""Everything that is Dagster: assets, checks, IO managers, jobs, sensors, schedules."""

@@ -1,0 +1,119 @@
+"""What every asset says of itself: zone, row, rule, columns and where they come from, owners."""
+
+from typing import Any
+
+import dagster as dg
+
+from stedi_assets.defs.freshness import BY_ZONE
+from stedi_assets.defs.partitions import INGEST_DATES
+from stedi_assets.settings import load_settings
+from stedi_assets.tables.schemas import ENTITIES, TABLES, Column, Table
+
+OWNERS = ["team:stedi-data-engineering"]
+
+# Table -> the assets whose columns become its columns, under the same name or one of `_RENAMED`.
+_COLUMNS_FROM = {
+    "customer_landing": ("customer_objects",),
+    "accelerometer_landing": ("accelerometer_objects",),
+    "step_trainer_landing": ("step_trainer_objects",),
+    "customer_trusted": ("customer_landing",),
+    "accelerometer_trusted": ("accelerometer_landing",),
+    "step_trainer_trusted": ("step_trainer_landing",),
+    "customers_curated": ("customer_trusted",),
+    "machine_learning_curated": ("step_trainer_trusted", "accelerometer_trusted"),
+}
+_RENAMED = {"subject_id": "user"}
+
+
+def described(name: str) -> dict[str, Any]:
+    """The arguments of `@dg.asset` that follow from the table's record in `schemas.py`."""
+    table = TABLES[name]
+    return {
+        "name": name,
+        "description": _description(table),
+        "group_name": table.zone,
+        "owners": OWNERS,
+        "kinds": {"pyspark", "deltalake", "s3"},
+        "tags": {"personal_data": "direct" if table.personal_columns else "pseudonymous"},
+        "metadata": {
+            "dagster/column_schema": _columns(table.columns),
+            "dagster/column_lineage": _lineage(table),
+            "dagster/table_name": f"{table.zone}.{name}",
+            "dagster/uri": load_settings().uri(table.path),
+        },
+        "partitions_def": INGEST_DATES if table.partitioned else None,
+        "freshness_policy": BY_ZONE[table.zone],
+        "backfill_policy": dg.BackfillPolicy.single_run(),
+    }
+
+
+def landed_objects(name: str) -> dg.AssetSpec:
+    """The prefix where producers land an entity's objects; nobody here materializes it."""
+    entity = ENTITIES[name]
+    folder = f"landing/{name}/"
+    return dg.AssetSpec(
+        f"{name}_objects",
+        description=(
+            f"An object is JSON text, plain or gzipped, that a producer landed under"
+            f" `{folder}ingest_date=YYYY-MM-DD/`; the project never changes one, but for"
+            " `stedi forget`. The partition is the date in the folder's name."
+            f"\n\nFields that a record must have: {', '.join(sorted(entity.required))}."
+            "\n\nWhat counts as a record: docs/tables.md."
+        ),
+        group_name="landing",
+        owners=OWNERS,
+        kinds={"s3", "json"},
+        tags={"personal_data": "direct"},
+        metadata={
+            "dagster/column_schema": _columns(entity.fields, entity.required),
+            "dagster/uri": load_settings().uri(folder),
+        },
+        partitions_def=INGEST_DATES,
+    )
+
+
+def _description(table: Table) -> str:
+    """What a row is, which rows are alike, whose they are, and where the rule stands."""
+    said = [f"A row is {table.row[0].lower()}{table.row[1:]}"]
+    if table.keys:
+        said.append(f"No two rows have the same {', '.join(table.keys)}.")
+    personal = [c.name for c in table.columns if c.personal]
+    if personal:
+        said.append(f"Personal, and masked in every preview: {', '.join(personal)}.")
+    said.append(f"The rule: docs/tables.md, and stedi_assets/defs/assets/{table.zone}.py.")
+    return "\n\n".join(said)
+
+
+def _columns(columns: tuple[Column, ...], required: frozenset[str] = frozenset()) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(
+                c.name,
+                c.type,
+                c.description,
+                constraints=dg.TableColumnConstraints(nullable=c.name not in required),
+                tags={"personal": ""} if c.personal else {},
+            )
+            for c in columns
+        ]
+    )
+
+
+def _lineage(table: Table) -> dg.TableColumnLineage:
+    """Of each column, the columns upstream that its values are taken from."""
+    return dg.TableColumnLineage(
+        {
+            column.name: [
+                dg.TableColumnDep(dg.AssetKey(asset), source)
+                for asset in _COLUMNS_FROM[table.name]
+                if source in _names(asset)
+            ]
+            for column in table.columns
+            for source in [_RENAMED.get(column.name, column.name)]
+        }
+    )
+
+
+def _names(asset: str) -> set[str]:
+    entity = ENTITIES.get(asset.removesuffix("_objects"))
+    return {c.name for c in (entity.fields if entity else TABLES[asset].columns)}

@@ -1,0 +1,1 @@
+"""Delta tables on S3 without Dagster: objects, logs, reads, atomic writes, locks."""

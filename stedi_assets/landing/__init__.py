@@ -1,0 +1,1 @@
+"""Landed objects: where they lie, how they are uploaded and how they are parsed."""

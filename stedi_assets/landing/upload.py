@@ -1,0 +1,238 @@
+"""`stedi land`: objects from a folder to the landing zone, and never over one that is there."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any, NoReturn
+
+from botocore.exceptions import ClientError
+
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.object_store import is_data, told
+from stedi_assets.tables.schemas import ENTITIES
+
+THREADS = 8
+# S3 takes 5 GiB in one request; well below that a lost connection costs a part, not the file.
+PART_BYTES = 64 << 20
+_ATTEMPTS = 5
+_DATED = re.compile(r"ingest_date=([^/]*)/(.+)")
+
+
+class LandError(StediError):
+    """What cannot be landed and why, in one line."""
+
+
+@dataclass
+class Landed:
+    """What `land` did."""
+
+    sent: int = 0
+    skipped: int = 0
+    renamed: int = 0
+    warnings: list[str] = field(default_factory=list)
+    dates: set[date] = field(default_factory=set)
+
+
+@dataclass(frozen=True)
+class _Upload:
+    file: Path
+    folder: str
+    name: str
+
+
+def parse_date(text: str) -> date | None:
+    """The date of `YYYY-MM-DD`, or None where it is not a real one."""
+    try:
+        return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
+    except ValueError:
+        return None
+
+
+def land(
+    client: Any,
+    bucket: str,
+    prefix: str,
+    source: Path,
+    ingest_date: date,
+    progress: Callable[[int, int], None] | None = None,
+) -> Landed:
+    """Land every object of a source's entity folders; an `ingest_date=` folder keeps its date.
+
+    LandError, before anything is sent, where the source has no entity folder or a date is none.
+    """
+    landed = Landed()
+    uploads = list(_uploads(prefix, source, ingest_date, landed))
+    pool = ThreadPoolExecutor(THREADS)
+    try:
+        futures = [pool.submit(_send, client, bucket, upload) for upload in uploads]
+        for done, future in enumerate(as_completed(futures), 1):
+            outcome = future.result()
+            setattr(landed, outcome, getattr(landed, outcome) + 1)
+            landed.sent += outcome == "renamed"
+            if progress:
+                progress(done, len(uploads))
+    finally:
+        # On an error or Ctrl-C what waits is not sent any more; on success nothing waits.
+        pool.shutdown(cancel_futures=True)
+    return landed
+
+
+def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_Upload]:
+    entities = _entities(source, landed)
+    for entity in entities:
+        folder = source / entity
+        for file in sorted(folder.rglob("*")):
+            if not file.is_file():
+                if file.is_symlink() or not file.is_dir():
+                    landed.warnings.append(f"{file} is neither file nor folder: not sent.")
+                continue
+            name = file.relative_to(folder).as_posix()
+            dated = _DATED.fullmatch(name)
+            found = parse_date(dated[1]) if dated else day
+            if found is None:
+                raise LandError(f"{folder / name}: its ingest_date is not a date (YYYY-MM-DD).")
+            name = dated[2] if dated else name
+            if not is_data(name):
+                landed.warnings.append(f"{folder / name} is not data (its name says so): not sent.")
+                continue
+            landed.dates.add(found)
+            start = f"{prefix}/landing" if prefix else "landing"
+            yield _Upload(file, f"{start}/{entity}/ingest_date={found}/", name)
+
+
+def _entities(source: Path, landed: Landed) -> list[str]:
+    """The source's entity folders; LandError where there is none, a warning for other folders."""
+    found = sorted(path.name for path in source.iterdir() if path.is_dir() and is_data(path.name))
+    entities = [name for name in ENTITIES if name in found]
+    if not entities:
+        there = f"it has {', '.join(found[:5])}" if found else "it has no folders"
+        raise LandError(
+            f"{source} holds none of the folders {', '.join(ENTITIES)} ({there}): nothing to land."
+        )
+    for name in found:
+        if name not in ENTITIES:
+            landed.warnings.append(f"{source / name} is not an entity's folder: not sent.")
+    return entities
+
+
+def _send(client: Any, bucket: str, upload: _Upload) -> str:
+    """Send one object; says `sent`, `skipped` or `renamed`."""
+    try:
+        digest = _sha256(upload.file)
+    except OSError as error:
+        _unreadable(upload.file, error)
+    with told(client, f"sending {upload.folder}{upload.name}"):
+        return _send_once(client, bucket, upload, digest)
+
+
+def _send_once(client: Any, bucket: str, upload: _Upload, digest: str) -> str:
+    """Send it under its own name, or under one with its digest where that holds other content."""
+    stem, dot, suffixes = upload.name.rpartition("/")[2].partition(".")
+    parent = upload.name[: len(upload.name) - len(stem + dot + suffixes)]
+    names = [upload.name, f"{parent}{stem}-{digest[:12]}{dot}{suffixes}"]
+    for name, outcome in zip(names, ("sent", "renamed"), strict=True):
+        there = _put_or_digest(client, bucket, upload.folder + name, upload.file, digest)
+        if there is None:
+            return outcome
+        if there == digest:
+            return "skipped"
+    raise LandError(f"{upload.folder}{names[1]} is there with other content: it was not sent.")
+
+
+def _unreadable(file: Path, error: OSError) -> NoReturn:
+    raise LandError(f"{file} cannot be read: {error.strerror}.") from None
+
+
+def _put_or_digest(client: Any, bucket: str, key: str, file: Path, digest: str) -> str | None:
+    """Put a file where no object has the key: None; else the digest of the object there.
+
+    Looking first spares sending what is there already, and guards where a server ignores
+    IfNoneMatch; IfNoneMatch guards against whoever puts between the look and ours.
+    """
+    for _ in range(_ATTEMPTS):
+        there = _digest_there(client, bucket, key)
+        if there is not None:
+            return there
+        try:
+            _put(client, bucket, key, file, digest, {"IfNoneMatch": "*"})
+            return None
+        except ClientError as error:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status == 501:  # a server without conditional writes: the look must do
+                _put(client, bucket, key, file, digest, {})
+                return None
+            if status not in (409, 412):
+                raise
+    raise LandError(f"{key}: others put and remove objects of this name: it was not sent.")
+
+
+def _put(
+    client: Any, bucket: str, key: str, file: Path, digest: str, only_if: dict[str, str]
+) -> None:
+    """Put a file as one atomic object, streamed from disk, in parts where it is big."""
+    there = {"Bucket": bucket, "Key": key}
+    size = file.stat().st_size
+    if size <= PART_BYTES:
+        with file.open("rb") as body:
+            client.put_object(**there, Body=body, Metadata={"sha256": digest}, **only_if)
+        return
+    from s3transfer.utils import ReadFileChunk
+
+    # boto3's upload_file takes no IfNoneMatch, so the parts are sent here.
+    started = client.create_multipart_upload(**there, Metadata={"sha256": digest})
+    there["UploadId"] = started["UploadId"]
+    try:
+        parts = []
+        for number, start in enumerate(range(0, size, PART_BYTES), 1):
+            with ReadFileChunk.from_filename(str(file), start, PART_BYTES) as chunk:
+                part = client.upload_part(**there, PartNumber=number, Body=chunk)
+            parts.append({"PartNumber": number, "ETag": part["ETag"]})
+        client.complete_multipart_upload(**there, MultipartUpload={"Parts": parts}, **only_if)
+    except BaseException:
+        client.abort_multipart_upload(**there)
+        raise
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _digest_there(client: Any, bucket: str, key: str) -> str | None:
+    """SHA-256 of the object there, read where whoever put it did not say; None: no object."""
+    try:
+        head = client.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return None
+        raise
+    said = head.get("Metadata", {}).get("sha256")
+    if said:
+        return str(said)
+    digest = hashlib.sha256()
+    for chunk in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1 << 20):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def landed_dates(client: Any, bucket: str, prefix: str) -> dict[str, list[date]]:
+    """Entity -> its landed ingest dates (folders with a real date), oldest first."""
+    found: dict[str, list[date]] = {}
+    for entity in ENTITIES:
+        folder = f"{prefix}/landing/{entity}/".lstrip("/")
+        pages = client.get_paginator("list_objects_v2").paginate(
+            Bucket=bucket, Prefix=folder, Delimiter="/"
+        )
+        with told(client, f"listing {folder}"):
+            names = [
+                common["Prefix"][len(folder) :].rstrip("/")
+                for page in pages
+                for common in page.get("CommonPrefixes", ())
+            ]
+        days = (parse_date(n.removeprefix("ingest_date=")) for n in names if "ingest_date=" in n)
+        found[entity] = sorted(day for day in days if day)
+    return found

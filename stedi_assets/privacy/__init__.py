@@ -1,0 +1,1 @@
+"""What is held about a person, how it is forgotten, and how old files are removed."""

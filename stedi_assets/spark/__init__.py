@@ -1,0 +1,1 @@
+"""The engine: sessions, options, errors, and where engines differ."""

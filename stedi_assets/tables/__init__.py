@@ -1,0 +1,1 @@
+"""The contract: columns, rules, and every table as a function of DataFrames."""
