@@ -7,32 +7,54 @@ import dagster as dg
 
 from stedi_assets.defs.asset_checks import asset_checks
 from stedi_assets.defs.assets import curated, landing, trusted
-from stedi_assets.defs.io_managers import DeltaIOManager, LandedObjects
+from stedi_assets.defs.io_managers import LakehouseIOManager
+from stedi_assets.defs.jobs import catch_up, lakehouse
 from stedi_assets.defs.schedules import daily_sweep, maintenance, schedules
-from stedi_assets.defs.sensors import lakehouse, landing_sensor, settle_membership
+from stedi_assets.defs.sensors import landing_sensor
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.object_store import open_store
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.settings import Settings, load_settings
 from stedi_assets.spark.session import SparkSessions
 
-spark = SparkSessions()
-io_manager = DeltaIOManager(spark=spark)
 
-defs = dg.Definitions(
-    assets=[
-        *landing.landed_objects,
-        # "Open in editor", from an asset's page to its rule.
-        *dg.with_source_code_references(dg.load_assets_from_modules([landing, trusted, curated])),
-    ],
-    asset_checks=asset_checks,
-    jobs=[lakehouse, settle_membership, daily_sweep, maintenance],
-    sensors=[landing_sensor],
-    schedules=schedules,
-    resources={
-        "spark": spark,
-        "io_manager": io_manager,
-        "landed_objects": LandedObjects(io_manager=io_manager),
-    },
-    # One process a run: in eight processes the imports and sessions cost ten times the work.
-    executor=dg.in_process_executor,
-)
+def build_pipeline(settings: Settings) -> Pipeline:
+    """The pipeline over the lake of some settings; nothing is asked of S3 yet."""
+    return Pipeline(Lakehouse(open_store(settings), SparkSessions()))
+
+
+def build_definitions(pipeline: Pipeline) -> dg.Definitions:
+    """The project's definitions over a pipeline."""
+
+    @dg.resource(description="The lake's tables and ledgers, read anew at the start of a run.")
+    def at_the_start_of_a_run(_context: dg.InitResourceContext) -> Pipeline:
+        pipeline.refresh()
+        return pipeline
+
+    @dg.io_manager(required_resource_keys={"pipeline"})
+    def io_manager(context: dg.InitResourceContext) -> LakehouseIOManager:
+        return LakehouseIOManager(context.resources.pipeline)
+
+    return dg.Definitions(
+        assets=[
+            *landing.landed_objects,
+            # "Open in editor", from an asset's page to its code.
+            *dg.with_source_code_references(
+                dg.load_assets_from_modules([landing, trusted, curated])
+            ),
+        ],
+        asset_checks=asset_checks,
+        jobs=[lakehouse, catch_up, daily_sweep, maintenance],
+        sensors=[landing_sensor],
+        schedules=schedules,
+        resources={"pipeline": at_the_start_of_a_run, "io_manager": io_manager},
+        # One process a run: in eight processes imports and sessions cost ten times the work.
+        executor=dg.in_process_executor,
+    )
+
+
+pipeline = build_pipeline(load_settings())
+defs = build_definitions(pipeline)
 
 # A process that ends need not look through all that was imported for what could be freed: half a
 # second of every command.

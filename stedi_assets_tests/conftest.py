@@ -5,11 +5,12 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date
+from functools import cached_property
 
 import dagster as dg
 import pytest
 
-from stedi_assets.lakehouse.object_store import open_lake
+from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.local import s3_server as local
 from stedi_assets.local.s3_server import LocalS3
 from stedi_assets.settings import load_settings, today
@@ -46,8 +47,19 @@ class TestLake:
     __test__ = False
 
     def __init__(self) -> None:
-        self.lake = open_lake(load_settings())
+        from stedi_assets.definitions import build_pipeline
+
+        self.settings = load_settings()
+        self.lake = open_store(self.settings)
+        self.pipeline = build_pipeline(self.settings)
         self.objects: dict[str, bytes] = {}
+
+    @cached_property
+    def defs(self) -> dg.Definitions:
+        """The project's definitions over this lake."""
+        from stedi_assets.definitions import build_definitions
+
+        return build_definitions(self.pipeline)
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         for key, body in objects.items():
@@ -67,35 +79,40 @@ class TestLake:
         """Materialize tables (none named: all) for a date or a range of them."""
         from stedi_assets.definitions import defs
         from stedi_assets.incremental.planner import Work
-        from stedi_assets.incremental.reconcile import run_arguments
+        from stedi_assets.defs.jobs import run_arguments
+        from stedi_assets.incremental.planner import PlannedRun
 
-        job = defs.resolve_implicit_global_asset_job_def()
+        job = self.defs.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             asset_selection=[dg.AssetKey(name) for name in names] or None,
-            **run_arguments(Work(names, start, end or start)),
+            **run_arguments(PlannedRun(start, end or start)),
         )
 
     def catch_up(self) -> int:
-        from stedi_assets.definitions import defs, io_manager
-        from stedi_assets.incremental import reconcile as catch_up
+        from stedi_assets.defs.jobs import run_here
+        from stedi_assets.incremental.reconcile import catch_up
 
         with dg.DagsterInstance.ephemeral() as instance:
-            run = catch_up.run_here(defs, instance)
-            return catch_up.catch_up(io_manager, run, lambda _line: None)
+            return catch_up(self.pipeline, run_here(self.defs, instance), lambda _line: None)
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
         from stedi_assets.tables.schemas import TABLES
 
         table = TABLES[name]
-        delta = self.lake.delta(table)
-        if delta is None:
+        uri = self.settings.uri(table.path)
+        try:
+            delta = DeltaTable(uri, storage_options=self.lake.storage_options)
+        except TableNotFoundError:
             return Counter()
         rows = delta.to_pyarrow_table(columns=table.column_names).to_pylist()
         return Counter(tuple(row.values()) for row in rows)
 
     def expected(self) -> dict[str, Counter]:
-        settings = self.lake.settings
+        settings = self.settings
         return expected_tables(
             self.objects,
             scope=settings.consent_scope,

@@ -6,9 +6,8 @@ from datetime import date
 import dagster as dg
 import pytest
 
-from stedi_assets.defs import schedules
 from stedi_assets.errors import StediError
-from stedi_assets.incremental import reconcile as catch_up
+from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
@@ -16,7 +15,7 @@ DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
 
 def files_by_date(lake, table: str) -> dict[date, set[str]]:
     found: dict[date, set[str]] = {}
-    for file in lake.lake.log(table).files:
+    for file in lake.pipeline.lakehouse.log(TABLES[table]).files:
         found.setdefault(file.ingest_date, set()).add(file.path)
     return found
 

@@ -9,7 +9,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ class Figures:
         return {**self.__dict__, "newest_ingest_date": newest.isoformat() if newest else None}
 
 
-def table_figures(lake: Lake) -> list[Figures]:
+def table_figures(lakehouse: Lakehouse) -> list[Figures]:
     """The figures of the eight tables, in the order of the zones."""
-    return [_figures(lake, table) for table in TABLES.values()]
+    return [_figures(lakehouse, table) for table in TABLES.values()]
 
 
-def _figures(lake: Lake, table: Table) -> Figures:
-    log = lake.log(table)
+def _figures(lakehouse: Lakehouse, table: Table) -> Figures:
+    log = lakehouse.log(table)
     if log is None:
         return Figures(table.name, 0, None, None, 0, 0)
     return Figures(
@@ -69,18 +69,16 @@ def print_tables(figures: list[Figures]) -> None:
         print("  ".join(cells))
 
 
-def run_query(lake: Lake, sql: str) -> "pandas.DataFrame":
+def run_query(lakehouse: Lakehouse, sql: str) -> "pandas.DataFrame":
     """The answer of a SQL query over the eight tables; StediError where it is not one."""
-    from stedi_assets.spark.session import SparkSessions
-
     if not _is_query(sql):
         raise StediError("Only queries are run here (SELECT …): the tables are read-only.")
-    spark = SparkSessions().spark_session
+    spark = lakehouse.spark_session
     for table in TABLES.values():
-        if lake.log(table) is None:
+        if lakehouse.log(table) is None:
             frame = spark.createDataFrame([], spark_schema(table.columns))
         else:
-            frame = spark.read.format("delta").load(lake.settings.uri(table.path))
+            frame = spark.read.format("delta").load(lakehouse.store.settings.uri(table.path))
         frame.select(*table.column_names).createOrReplaceTempView(table.name)
     try:
         return spark.sql(sql).toPandas()

@@ -3,7 +3,7 @@
 They put counts into the event log, never a row.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
@@ -12,41 +12,51 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import Dates, DeltaIOManager, telling_no_data
-from stedi_assets.incremental import change_detection as observation
-from stedi_assets.incremental import ledger
-from stedi_assets.incremental.reconcile import RANGE_TAGS
-from stedi_assets.incremental.rollups import CURRENT_RECORDS, summarized
+from stedi_assets.incremental.change_detection import list_landing
+from stedi_assets.incremental.inputs import read_with_lookback
+from stedi_assets.incremental.partition_inputs import landing_inputs
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.rollups import CURRENT_RECORDS, rolled_up
+from stedi_assets.lakehouse.dates import days_between, on_days
+from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.settings import today
-from stedi_assets.tables.rules import (
-    consents,
-    current_records,
-    devices_with_one_owner,
-    normalized_email,
-    normalized_serial_number,
-    subject_id,
-    well_formed,
-)
-from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
+from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.tables.rules import consents, current_records, device_owners, subject_id
+from stedi_assets.tables.schemas import TABLES, Table
+from stedi_assets.tables.trusted import readings_of_consenting, readings_of_owned_devices
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+Days = Collection[date] | None  # the ingest dates to check; None: the whole table
 
 
-def dates_of_run(tags: Any) -> Dates | None:
-    """The ingest dates that a run writes, from its tags; None: it has none, check everything."""
-    if "dagster/partition" in tags:
-        day = date.fromisoformat(tags["dagster/partition"])
-        return Dates(day, day)
-    if RANGE_TAGS[0] in tags:
-        return Dates(*(date.fromisoformat(tags[tag]) for tag in RANGE_TAGS))
-    return None
+def days_of_run(context: dg.AssetCheckExecutionContext) -> Days:
+    """The ingest dates that a run writes; None: it has none, check everything."""
+    if not context.has_partition_key and not context.has_partition_key_range:
+        return None
+    keys = context.partition_key_range
+    return days_between(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
 
 
-def _rows(io: DeltaIOManager, table: Table, dates: Dates | None) -> "DataFrame":
-    return io.read(table, dates.predicate if dates and table.partitioned else None)
+def _rows(pipeline: Pipeline, table: Table, days: Days) -> "DataFrame":
+    by_date = days is not None and table.partitioned
+    return pipeline.lakehouse.read(table, on_days(days or ()) if by_date else None)
+
+
+def _read(pipeline: Pipeline, name: str) -> "DataFrame":
+    return pipeline.lakehouse.read(TABLES[name])
+
+
+def _files(pipeline: Pipeline, table: Table, days: Days) -> list[DataFile]:
+    log = pipeline.lakehouse.log(table)
+    return [f for f in (log.files if log else ()) if days is None or f.ingest_date in set(days)]
+
+
+def _current_records(pipeline: Pipeline) -> "DataFrame":
+    log = pipeline.lakehouse.log(TABLES["customer_landing"])
+    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, log)
 
 
 @dataclass(frozen=True)
@@ -62,25 +72,25 @@ def _result(passed: bool, severity: dg.AssetCheckSeverity, **counts: int | float
     return Outcome(passed, severity, counts)
 
 
-def rows_meet_the_contract(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+def rows_meet_the_contract(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """Required columns are there, keys unique, numbers finite, dates the lake's.
 
     A malformed row has its text and nothing else.
     """
-    rows = _rows(io, table, dates)
-    entity = ENTITIES.get(table.name.removesuffix("_landing"))
+    rows = _rows(pipeline, table, days)
+    entity = table.entity
     if entity:
         required = sorted(entity.required)
         fields = [c.name for c in entity.fields]
         corrupt = F.col("_corrupt_record").isNotNull()
         wrong = F.when(corrupt, _any([F.col(f).isNotNull() for f in fields])).otherwise(
-            _any([F.col(name).isNull() for name in required] + _out_of_range(io, table))
+            _any([F.col(name).isNull() for name in required] + _out_of_range(pipeline, table))
         )
         found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
         return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
     required = list(table.keys) or table.column_names
     empty = [F.col(name).isNull() for name in [*required, "ingest_date"]]
-    wrong = _any(empty + _out_of_range(io, table))
+    wrong = _any(empty + _out_of_range(pipeline, table))
     if not table.keys:
         found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
         return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
@@ -107,10 +117,10 @@ def _hash(table: Table) -> Any:
     return F.xxhash64(*table.keys)
 
 
-def _out_of_range(io: DeltaIOManager, table: Table) -> list[Any]:
+def _out_of_range(pipeline: Pipeline, table: Table) -> list[Any]:
     """Conditions that no row meets: a number that is none, a date on which nothing can land."""
     numbers = [F.col(c.name) for c in table.columns if c.type == "double"]
-    first = F.lit(io.lake.settings.first_ingest_date.isoformat()).cast("date")
+    first = F.lit(pipeline.settings.first_ingest_date.isoformat()).cast("date")
     last = F.lit(today().isoformat()).cast("date")
     return [
         *(F.isnan(number) | (F.abs(number) == float("inf")) for number in numbers),
@@ -125,98 +135,91 @@ def _any(conditions: list[Any]) -> Any:
     return whole
 
 
-def only_consenting_customers(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+def only_consenting_customers(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """Every row is of a customer whose current record consents, as the tables upstream say."""
-    count = _rows(io, table, dates).join(*_members(io, table)).count()
+    count = _rows(pipeline, table, days).join(*_members(pipeline, table)).count()
     return _result(count == 0, ERROR, rows_of_others=count)
 
 
-def _members(io: DeltaIOManager, table: Table) -> tuple["DataFrame", str, str]:
+def _members(pipeline: Pipeline, table: Table) -> tuple["DataFrame", str, str]:
     """Whom a table's rows may be of, as the arguments of an anti join."""
-    trusted, curated = TABLES["customer_trusted"], TABLES["customers_curated"]
     if table.name == "customer_trusted":
-        current = current_records(summarized(io, CURRENT_RECORDS))
-        members = current.where(consents()).select("email")
+        members = current_records(_current_records(pipeline)).where(consents()).select("email")
     elif table.name == "accelerometer_trusted":
-        members = io.read(trusted).select(F.col("email").alias("user"))
+        members = _read(pipeline, "customer_trusted").select(F.col("email").alias("user"))
     elif table.name == "customers_curated":
-        members = io.read(trusted).select("email")
+        members = _read(pipeline, "customer_trusted").select("email")
     elif table.name == "step_trainer_trusted":
-        members = _owned_devices(io).select("serialNumber")
+        customers = _read(pipeline, "customers_curated")
+        members = device_owners(_current_records(pipeline), customers).select("serialNumber")
     else:
-        members = io.read(curated).select(subject_id("email").alias("subject_id"))
+        subject = subject_id("email", pipeline.settings.salt()).alias("subject_id")
+        members = _read(pipeline, "customers_curated").select(subject)
     return members, members.columns[0], "left_anti"
 
 
-def every_object_is_accounted_for(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
-    """Every listed object is in the ledger with its etag, and its records add up to the rows."""
-    entity = table.name.removesuffix("_landing")
-    span = (dates.start, dates.end) if dates else (None, None)
-    one_day = dates.start if dates and dates.start == dates.end else None
-    known = ledger.built(io.lake, entity, one_day)
-    listing = observation.look(io.lake, [span], [entity], known)
-    log = io.lake.log(table)
-    files = log.of(*span) if log else []
-    paths: dict[date | None, list[str]] = {}
-    for file in files:
-        paths.setdefault(file.ingest_date, []).append(file.path)
-    missing = records = 0
-    for partition, objects in listing.objects.items():
-        made = ledger.fingerprint(paths.get(partition[1], []))
-        named = [built for built in listing.ledger.get(partition, ()) if built.files == made]
-        entry = ledger.entry(io.lake, partition, named[0]) if named else None
-        missing += len(set(objects) - set(entry.objects if entry else ()))
-        records += entry.records if entry else 0
-    rows = sum(f.rows for f in files)
+def every_object_is_accounted_for(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
+    """What is listed is what the ledger says was read, and its records add up to the rows."""
+    assert table.entity is not None, "a landing table"
+    span = (min(days), max(days)) if days else (None, None)
+    listing = list_landing(pipeline.lakehouse.store, [span], [table.entity.name])
+    state = pipeline.state(with_membership=False)
+    log, ledger = state.logs[table.name], state.ledgers[table.name]
+    unread = listed = 0
+    for (_, day), objects in listing.objects.items():
+        if days is not None and day not in days:
+            continue
+        listed += len(objects)
+        entry = ledger.valid_entry(day, log)
+        if entry is None or entry.inputs != landing_inputs(objects):
+            unread += len(objects)
+    rows = sum(f.rows for f in _files(pipeline, table, days))
+    records = sum(e.rows for d, e in ledger.entries.items() if days is None or d in days)
     return _result(
-        missing == 0 and rows == records, WARN, objects_missing=missing, rows=rows, records=records
+        unread == 0 and rows == records,
+        WARN,
+        objects=listed,
+        objects_of_dates_that_changed=unread,
+        rows=rows,
+        records=records,
     )
 
 
-def few_records_are_malformed(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+def few_records_are_malformed(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """The share of malformed records is at most STEDI_MAX_MALFORMED_SHARE."""
-    log = io.lake.log(table)
-    files = (log.of(dates.start, dates.end) if dates else log.files) if log else ()
+    files = _files(pipeline, table, days)
     rows, malformed = sum(f.rows for f in files), sum(f.malformed for f in files)
     share = malformed / rows if rows else 0.0
-    most = io.lake.settings.max_malformed_share
+    most = pipeline.settings.max_malformed_share
     return _result(share <= most, WARN, malformed=malformed, share=share, at_most=most)
 
 
-def newest_ingest_date_is_recent(io: DeltaIOManager, table: Table, _dates: Dates | None) -> Outcome:
+def newest_ingest_date_is_recent(pipeline: Pipeline, table: Table, _days: Days) -> Outcome:
     """The newest ingest date with rows is at most STEDI_MAX_DATA_AGE_DAYS days old."""
-    log = io.lake.log(table)
-    newest = (
-        max((f.newest for f in log.files if f.rows and f.newest), default=None) if log else None
-    )
-    most = io.lake.settings.max_data_age_days
+    files = _files(pipeline, table, None)
+    newest = max((f.newest for f in files if f.rows and f.newest), default=None)
+    most = pipeline.settings.max_data_age_days
     age = (today() - newest).days if newest else 1_000_000
     return _result(age <= most, WARN, age_in_days=age, at_most=most)
 
 
-def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """No eligible landed reading of the dates is missing from the trusted table."""
-    upstream = table.name.replace("_trusted", "_landing")
-    landed = _rows(io, TABLES[upstream], dates)
+    source = TABLES[table.rows_from[0]]
+    landed = _rows(pipeline, source, days)
     if table.name == "accelerometer_trusted":
-        customers = io.read(TABLES["customer_trusted"]).select(
-            F.col("email").alias("user"), F.col("shareWithResearchAsOfDate").alias("since")
-        )
-        eligible = (
-            well_formed(landed)
-            .withColumn("user", normalized_email("user"))
-            .join(customers, "user", "inner")
-        )
-        if io.lake.settings.consent_scope == "reading":
-            eligible = eligible.where("timestamp >= since")
+        customers = _read(pipeline, "customer_trusted")
+        scope = pipeline.settings.consent_scope
+        eligible = readings_of_consenting(landed, customers, consent_scope=scope)
     else:
-        eligible = (
-            well_formed(landed)
-            .withColumn("serialNumber", normalized_serial_number())
-            .join(_owned_devices(io).select("serialNumber"), "serialNumber", "left_semi")
-        )
+        customers = _read(pipeline, "customers_curated")
+        eligible = readings_of_owned_devices(landed, _current_records(pipeline), customers)
     # A repeat stands in an earlier date: rows of the same times there count too.
-    trusted = io.read_up_to(table, dates, [upstream]) if dates else io.read(table)
+    if days is None:
+        trusted = pipeline.lakehouse.read(table)
+    else:
+        state = pipeline.state(with_membership=False)
+        trusted = read_with_lookback(pipeline.lakehouse, state, table, days, [source.name])
     # By hash: among a hundred million readings a missing one is taken for another, and so not
     # missed, with a probability of 5e-12.
     missing = eligible.select(_hash(table).alias("key")).join(
@@ -226,18 +229,9 @@ def no_backlog(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome
     return _result(count == 0, WARN, readings_missing=count)
 
 
-def _owned_devices(io: DeltaIOManager) -> "DataFrame":
-    """serialNumber and email of the devices that belong to a customer of customers_curated."""
-    owned = devices_with_one_owner(current_records(summarized(io, CURRENT_RECORDS)))
-    curated = io.read(TABLES["customers_curated"]).select("email")
-    return owned.join(curated, "email", "left_semi")
-
-
-def serial_numbers_have_one_owner(
-    io: DeltaIOManager, table: Table, _dates: Dates | None
-) -> Outcome:
+def serial_numbers_have_one_owner(pipeline: Pipeline, table: Table, _days: Days) -> Outcome:
     """No two customers of the table name the same device."""
-    claims = io.read(table).groupBy("serialNumber").agg(F.count("email").alias("n"))
+    claims = pipeline.lakehouse.read(table).groupBy("serialNumber").agg(F.count("email").alias("n"))
     # How many devices have how many claims: a row for each number of claims, so a handful.
     counts = claims.groupBy("n").agg(F.count("n").alias("devices")).collect()
     twice = [row for row in counts if row.n > 1]
@@ -249,14 +243,14 @@ def serial_numbers_have_one_owner(
     )
 
 
-def pairs_are_of_one_person(io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
+def pairs_are_of_one_person(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """Pairs are made by customer and time: it says how many more the time alone would have made.
 
     Those are pairs of different people, among the readings of the run's dates. A figure to watch,
     not a test: it always passes.
     """
     steps, readings = (
-        _rows(io, TABLES[name], dates).select(
+        _rows(pipeline, TABLES[name], days).select(
             F.col(str(TABLES[name].time_column)).alias("moment"),
             F.lit(step).alias("steps"),
             F.lit(1 - step).alias("readings"),
@@ -266,13 +260,12 @@ def pairs_are_of_one_person(io: DeltaIOManager, table: Table, dates: Dates | Non
     moments = steps.unionAll(readings).groupBy("moment")
     counts = moments.agg(F.sum("steps").alias("steps"), F.sum("readings").alias("readings"))
     on_time = counts.agg(F.sum(F.col("steps") * F.col("readings"))).collect()[0][0] or 0
-    log = io.lake.log(table)
-    files = (log.of(dates.start, dates.end) if dates else log.files) if log else ()
+    files = _files(pipeline, table, days)
     pairs = sum(f.rows for f in files)
     return _result(True, WARN, pairs=pairs, pairs_of_different_people=max(0, on_time - pairs))
 
 
-_Check = Callable[[DeltaIOManager, Table, Dates | None], Outcome]
+_Check = Callable[[Pipeline, Table, Days], Outcome]
 
 
 def _checks_of(table: Table) -> list[tuple[_Check, bool]]:
@@ -295,14 +288,24 @@ def _checks_of(table: Table) -> list[tuple[_Check, bool]]:
     return checks
 
 
-def _outcome(check: _Check, io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
-    with telling_no_data(f"The check {check.__name__} of {table.name}"):
-        return check(io, table, dates)
+def _outcome(check: _Check, pipeline: Pipeline, table: Table, days: Days) -> Outcome:
+    doing = f"The check {check.__name__} of {table.name}"
+    with redact_engine_errors(doing, pipeline.settings.spark):
+        return check(pipeline, table, days)
+
+
+def outcomes(
+    pipeline: Pipeline, table: Table, days: Days, names: Collection[str] | None = None
+) -> dict[str, Outcome]:
+    """The checks of a table (all, or those named) over some dates of it, at the same time."""
+    checks = [c for c, _ in _checks_of(table) if names is None or c.__name__ in names]
+    with ThreadPoolExecutor(max(1, len(checks))) as pool:  # they mostly wait for the engine
+        done = pool.map(lambda check: _outcome(check, pipeline, table, days), checks)
+        return dict(zip([check.__name__ for check in checks], done, strict=True))
 
 
 def _checks(table: Table) -> dg.AssetChecksDefinition:
     """All checks of a table as one step."""
-    checks = _checks_of(table)
 
     @dg.multi_asset_check(
         name=f"{table.name}_checks",
@@ -310,27 +313,17 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
             dg.AssetCheckSpec(
                 check.__name__, asset=table.name, description=check.__doc__, blocking=blocking
             )
-            for check, blocking in checks
+            for check, blocking in _checks_of(table)
         ],
         can_subset=True,  # the UI can run one by itself
     )
     def run_checks(
-        context: dg.AssetCheckExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
+        context: dg.AssetCheckExecutionContext, pipeline: dg.ResourceParam[Pipeline]
     ) -> Iterator[dg.AssetCheckResult]:
-        dates, chosen = dates_of_run(context.run.tags), context.selected_asset_check_keys
-        wanted = [
-            check
-            for check, _ in checks
-            if dg.AssetCheckKey(dg.AssetKey(table.name), check.__name__) in chosen
-        ]
-        io_manager.lake.look_again()
-        with ThreadPoolExecutor(len(checks)) as pool:  # they mostly wait for the engine
-            outcomes = list(
-                pool.map(lambda check: _outcome(check, io_manager, table, dates), wanted)
-            )
-        for check, outcome in zip(wanted, outcomes, strict=True):
+        names = {key.name for key in context.selected_asset_check_keys}
+        for name, outcome in outcomes(pipeline, table, days_of_run(context), names).items():
             yield dg.AssetCheckResult(
-                check_name=check.__name__,
+                check_name=name,
                 asset_key=table.name,
                 passed=outcome.passed,
                 severity=outcome.severity,
@@ -343,14 +336,28 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
 asset_checks = [_checks(table) for table in TABLES.values()]
 
 
-def failing_checks(io: DeltaIOManager) -> tuple[list[str], list[str]]:
+def evaluations(pipeline: Pipeline, table: Table, days: Days) -> list[dg.AssetCheckEvaluation]:
+    """The checks of a table over some dates, as events for a run that is not of assets."""
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(table.name),
+            check_name=name,
+            passed=outcome.passed,
+            severity=outcome.severity,
+            metadata=outcome.counts,
+        )
+        for name, outcome in outcomes(pipeline, table, days).items()
+    ]
+
+
+def failing_checks(pipeline: Pipeline) -> tuple[list[str], list[str]]:
     """The checks of whole tables that fail, as `table.check`: the errors, then the warnings."""
     failing = [
-        (f"{table.name}.{check.__name__}", outcome.severity)
+        (f"{table.name}.{name}", outcome.severity)
         for table in TABLES.values()
-        if io.lake.log(table) is not None
-        for check, _ in _checks_of(table)
-        if not (outcome := _outcome(check, io, table, None)).passed
+        if pipeline.lakehouse.log(table) is not None
+        for name, outcome in outcomes(pipeline, table, None).items()
+        if not outcome.passed
     ]
     return (
         [name for name, severity in failing if severity is ERROR],

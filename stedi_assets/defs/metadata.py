@@ -9,7 +9,9 @@ from typing import Any
 
 import dagster as dg
 
-from stedi_assets.lakehouse.object_store import DataFile, Lake, TableLog
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
 PREVIEW_ROWS = 5
@@ -17,19 +19,26 @@ LONGEST = 24  # a longer text, such as subject_id, would push the other columns 
 
 
 def materialization_metadata(
-    lake: Lake, table: Table, log: TableLog, day: date | None
+    pipeline: Pipeline,
+    table: Table,
+    log: TableLog,
+    day: date | None,
+    *,
+    with_preview: bool = True,
 ) -> dict[str, Any]:
     """The metadata of a table's partition (None: of the whole table), as Dagster's UI knows it."""
+    store = pipeline.lakehouse.store
     files = log.of(day, day)
     rows = sum(f.rows for f in files)
     metadata: dict[str, Any] = {
-        "dagster/uri": lake.settings.uri(table.path),
+        "dagster/uri": store.settings.uri(table.path),
         "dagster/row_count": sum(f.rows for f in log.files),
         "delta_version": log.version,
         "size": sum(f.bytes for f in files),
         "files": len(files),
-        "preview": dg.MetadataValue.md(preview(table, first_rows(lake, table, files))),
     }
+    if with_preview:
+        metadata["preview"] = dg.MetadataValue.md(preview(table, first_rows(store, table, files)))
     if day is not None:
         metadata["dagster/partition_row_count"] = rows
     if table.zone == "landing":
@@ -37,7 +46,7 @@ def materialization_metadata(
     return metadata
 
 
-def first_rows(lake: Lake, table: Table, files: Iterable[DataFile]) -> list[dict[str, Any]]:
+def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> list[dict[str, Any]]:
     """The first rows of the first file that has any."""
     import pyarrow.parquet as pq
     from deltalake.fs import DeltaStorageHandler
@@ -46,8 +55,8 @@ def first_rows(lake: Lake, table: Table, files: Iterable[DataFile]) -> list[dict
     first = next((f for f in files if f.rows), None)
     if first is None:
         return []
-    uri, sizes = lake.settings.uri(table.path), {first.path: first.bytes}
-    storage = PyFileSystem(DeltaStorageHandler(uri, lake.storage_options, sizes))
+    uri, sizes = store.settings.uri(table.path), {first.path: first.bytes}
+    storage = PyFileSystem(DeltaStorageHandler(uri, store.storage_options, sizes))
     # One thread, one batch: a dataset's `head` reads on behind our back, and a process that ends
     # meanwhile crashes.
     with storage.open_input_file(first.path) as file:

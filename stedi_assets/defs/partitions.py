@@ -13,8 +13,11 @@ INGEST_DATES = dg.DailyPartitionsDefinition(
     start_date=load_settings().first_ingest_date.isoformat(), end_offset=1
 )
 
-# What a partition reads of a table upstream: every day up to and including its own. The IO
-# manager reads only the earlier rows that can matter (`EARLIER_ROWS` in io_manager.py).
-UP_TO_THE_DAY = dg.TimeWindowPartitionMapping(
-    start_offset=-36500, allow_nonexistent_upstream_partitions=True
+# What a partition reads of a table of readings upstream: every day up to and including its own, of
+# which `incremental/inputs.py` reads only the rows that can matter.
+UP_TO_THE_DAY = dg.AssetIn(
+    partition_mapping=dg.TimeWindowPartitionMapping(
+        start_offset=-36500, allow_nonexistent_upstream_partitions=True
+    )
 )
+ALL_DATES = dg.AssetIn(partition_mapping=dg.AllPartitionMapping())

@@ -1,4 +1,4 @@
-"""Follows S3 by itself: a sensor that looks, asks `decision.py`, and requests the next run.
+"""Follows S3: a sensor that lists what landed, asks the planner, and requests the next run.
 
 One run at a time: a run reads what the one before it wrote, and no date is written twice at once.
 """
@@ -6,34 +6,40 @@ One run at a time: a run reads what the one before it wrote, and no date is writ
 import hashlib
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 
 import dagster as dg
 
-from stedi_assets.defs.io_managers import DeltaIOManager
+from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
-from stedi_assets.incremental import change_detection as observation
-from stedi_assets.incremental import ledger
-from stedi_assets.incremental import stale_markers as stale
-from stedi_assets.incremental.change_detection import Dates, Listing, ledger_of
-from stedi_assets.incremental.consent_propagation import Membership
-from stedi_assets.incremental.date_ranges import stretches
-from stedi_assets.incremental.ledger import Partition
-from stedi_assets.incremental.planner import Work, what_must_run
-from stedi_assets.incremental.reconcile import ATTEMPTS, RANGE_TAGS
-from stedi_assets.incremental.stale_markers import Mark
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.incremental.change_detection import (
+    EVERYTHING,
+    LandingListing,
+    LandingPartition,
+    OpenRange,
+    list_landing,
+)
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.planner import (
+    PlannedRun,
+    Reasons,
+    everything_out_of_date,
+    out_of_date,
+    plan_runs,
+)
+from stedi_assets.incremental.reconcile import built_dates
+from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.landing.upload import landed_dates
 from stedi_assets.settings import today
-from stedi_assets.tables.schemas import TABLES
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 
 SECONDS = 10
-NEWEST = 20  # built dates looked at in every tick; all others come round within ROUNDS ticks
+NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
 ROUNDS = 10
 WORK_TAG = "stedi/work"
-MOST_PERIODS = 6  # quiet periods that an object waits where others keep landing
-LOST_AFTER = timedelta(minutes=30)
+MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
+HEARTBEAT_TIMEOUT = timedelta(minutes=30)
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -41,32 +47,17 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
-
-lakehouse = dg.define_asset_job(
-    "lakehouse",
-    selection=dg.AssetSelection.assets(*TABLES),
-    description="The whole graph for an ingest date, or the tables that are stale.",
-)
-
-
-@dg.op(description="Marks exactly the partitions that hold rows of people who came or went.")
-def mark_partitions_of_changed_people(
-    context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
-) -> None:
-    membership = Membership(io_manager)
-    if not membership.is_settled() and membership.settle():
-        context.log.info("There may be more to do: what is stale is built, then looked at again.")
+_STARTED = [
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+]
 
 
-@dg.job(description="Finds the partitions that a change of consent or of a device concerns.")
-def settle_membership() -> None:
-    mark_partitions_of_changed_people()
-
-
-def spans_to_look_at(
+def ranges_to_list(
     first: date, last: date, built: Collection[date], tick: int, present: Collection[date] = ()
-) -> list[Dates]:
-    """The ingest dates to look at in a tick: the newest ones, a tenth of all, and some new ones.
+) -> list[OpenRange]:
+    """The ingest dates to list in a tick: the newest ones, a tenth of all, and some new ones.
 
     first, last: the lake's first date and today; built: the dates that the ledger knows; present:
     those that have a folder. New is what is present and not built: it need not wait for its round.
@@ -76,179 +67,190 @@ def spans_to_look_at(
     block = tick % ROUNDS
     since = min(days[-NEWEST:][0], last - timedelta(2))
     new = [day for day in days if day not in built][:NEWEST]
-    spans: list[Dates] = [one for one in stretches(new) if one[0] < since]
+    ranges: list[OpenRange] = [one for one in contiguous_ranges(new) if one[0] < since]
     if block == ROUNDS - 1:
-        return [*spans, (min(edges[-1], since), None)]
+        return [*ranges, (min(edges[-1], since), None)]
     start, end = edges[block] if block else None, edges[block + 1] - timedelta(1)
-    return [*spans, (start, end), (since, None)]
+    return [*ranges, (start, end), (since, None)]
 
 
-def look(lake: Lake, tick: int) -> Listing:
-    """What stands in the lake in the ingest dates of a tick."""
-    known = ledger_of(lake)
-    settings = lake.settings
-    first, last, built = settings.first_ingest_date, today(), {day for _, day in known}
-    folders = landed_dates(lake.client, settings.bucket, settings.prefix)
+def listed_in_tick(pipeline: Pipeline, tick: int) -> LandingListing:
+    """What has landed on the ingest dates of a tick."""
+    settings, store = pipeline.settings, pipeline.lakehouse.store
+    first, last = settings.first_ingest_date, today()
+    folders = landed_dates(store.client, settings.bucket, settings.prefix)
     present = {day for days in folders.values() for day in days if first <= day <= last}
-    spans = spans_to_look_at(first, last, built, tick, present)
-    return observation.look(lake, spans, known=known)
+    return list_landing(store, ranges_to_list(first, last, built_dates(pipeline), tick, present))
 
 
-def run_request(work: Work, content: str) -> dg.RunRequest:
-    """The run that does a work; its tag names work and content, to count failed attempts."""
-    tags = {WORK_TAG: hashlib.sha256(f"{work} {content}".encode()).hexdigest()[:20]}
-    tags["stedi/does"] = str(work)
-    selection = [dg.AssetKey(name) for name in work.tables] or None
-    key = None
-    if work.start and work.end and work.start != work.end:
-        tags |= dict(zip(RANGE_TAGS, (work.start.isoformat(), work.end.isoformat()), strict=True))
-    elif work.start:
-        key = work.start.isoformat()
-    return dg.RunRequest(
-        job_name=lakehouse.name, asset_selection=selection, partition_key=key, tags=tags
-    )
-
-
-def _failures(instance: dg.DagsterInstance, request: dg.RunRequest) -> int:
-    filters = dg.RunsFilter(
-        tags={WORK_TAG: request.tags[WORK_TAG]}, statuses=[dg.DagsterRunStatus.FAILURE]
-    )
-    return instance.get_runs_count(filters)
-
-
-def wanted_runs(lake: Lake, io: DeltaIOManager, listing: Listing) -> list[dg.RunRequest]:
+def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    What comes after the first is for when it was given up: a stretch of dates has its single dates
-    after it, changed dates have the stale tables, so that one bad date holds up no other.
+    What comes after the first is for when its retries are exhausted: a range of dates has its
+    single dates after it, and all of them the refresh, so that one bad date holds up no other.
     """
-    changed = observation.changed(lake, listing)
-    now = lake.now()
-    restless = {p[1] for p in changed if not is_quiet(lake, listing, p, now)}
-    marks = stale.marks(lake)
-    days = {day for _, day in changed} - restless
-    work = _with_single_dates(what_must_run(days, marks)) if days else []
-    left = marks
-    while left:
-        of_level = what_must_run((), left)
-        work += _with_single_dates(of_level)
-        left = [mark for mark in left if mark.table not in of_level[0].tables]
-    if work:
-        return [run_request(one, _content(one, listing, marks)) for one in work]
-    settling = settle_request(io)
-    return [settling] if settling else []
+    state = pipeline.state(with_membership=False)
+    landing = {
+        name: reasons
+        for name in (f"{entity}_landing" for entity in ENTITIES)
+        if (reasons := out_of_date(state, TABLES[name], listing))
+    }
+    pending = _pending(pipeline, listing, landing)
+    ready: dict[str, Reasons] = {
+        name: {day: why for day, why in reasons.items() if day not in pending}
+        for name, reasons in landing.items()
+    }
+    ready = {name: reasons for name, reasons in ready.items() if reasons}
+    if landing and not ready:
+        return []
+    stale = ready or _downstream(pipeline, listing)
+    planned = plan_runs(stale, built_dates(pipeline))
+    singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
+    last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
+    return [_run_request(run, listing, stale) for run in [*planned, *singles, *last]]
 
 
-def _with_single_dates(work: list[Work]) -> list[Work]:
-    return work + [Work(w.tables, day, day) for w in work if len(w.days) > 1 for day in w.days]
+def _downstream(pipeline: Pipeline, listing: LandingListing) -> dict[str, Reasons]:
+    stale = everything_out_of_date(pipeline.state(), listing)
+    return {name: reasons for name, reasons in stale.items() if TABLES[name].zone != "landing"}
 
 
-def settle_request(io: DeltaIOManager) -> dg.RunRequest | None:
-    """The run that finds what a change of people concerns; None where nothing changed."""
-    membership = Membership(io)
-    if membership.is_settled():
-        return None
-    tag = hashlib.sha256(json.dumps(membership.versions).encode()).hexdigest()[:20]
-    return dg.RunRequest(job_name="settle_membership", tags={WORK_TAG: tag})
+def _pending(
+    pipeline: Pipeline, listing: LandingListing, landing: Mapping[str, Reasons]
+) -> set[date]:
+    """The dates that wait until nothing has landed on them for a while."""
+    if not landing:
+        return set()
+    now = pipeline.lakehouse.store.now()
+    return {
+        day
+        for name, reasons in landing.items()
+        for day in reasons
+        if day and not is_quiet(pipeline, listing, (name.removesuffix("_landing"), day), now)
+    }
 
 
-def is_quiet(lake: Lake, listing: Listing, partition: Partition, now: datetime) -> bool:
+def is_quiet(
+    pipeline: Pipeline, listing: LandingListing, partition: LandingPartition, now: datetime
+) -> bool:
     """Whether nothing landed in a partition for STEDI_QUIET_SECONDS, so that it may run.
 
-    Where objects keep landing, one that has waited `MOST_PERIODS` times as long is enough.
+    Where objects keep landing, one that has waited `MAX_PERIODS` times as long is enough.
     """
     # S3 tells its time in whole seconds, rounded down: one more.
-    period = timedelta(seconds=lake.settings.quiet_seconds)
+    period = timedelta(seconds=pipeline.settings.quiet_seconds)
     landed_before = now + timedelta(seconds=1) - period
-    restless = [o for o in listing.objects[partition] if listing.when[o] > landed_before]
-    if not restless:
+    times = [listing.last_modified[o] for o in listing.objects.get(partition, ())]
+    if not times or max(times) <= landed_before:
         return True
-    entries = [ledger.entry(lake, partition, one) for one in listing.ledger.get(partition, ())]
-    read = {landed for entry in entries if entry for landed in entry.objects}
-    waiting = [listing.when[o] for o in listing.objects[partition] if o not in read]
-    return bool(waiting) and min(waiting) <= landed_before - (MOST_PERIODS - 1) * period
+    entity, day = partition
+    ledger = pipeline.state(with_membership=False).ledgers[f"{entity}_landing"]
+    entry = ledger.entries.get(day)
+    read_until = entry.newest_object if entry else 0.0
+    waiting = [t for t in times if t.timestamp() > read_until]
+    return bool(waiting) and min(waiting) <= landed_before - (MAX_PERIODS - 1) * period
 
 
-def _content(work: Work, listing: Listing, marks: Iterable[Mark]) -> str:
+def _run_request(
+    run: PlannedRun, listing: LandingListing, stale: Mapping[str, Reasons]
+) -> dg.RunRequest:
+    """The request of a run; its tag names run and content, to count failed attempts."""
+    content = hashlib.sha256(f"{run} {_content(run, listing, stale)}".encode()).hexdigest()
+    tags = {WORK_TAG: content[:20], "stedi/does": str(run)}
+    if run.is_refresh:
+        return dg.RunRequest(job_name=catch_up.name, tags=tags)
+    arguments = run_arguments(run)
+    tags |= arguments.get("tags", {})
+    key = arguments.get("partition_key")
+    return dg.RunRequest(job_name=lakehouse.name, partition_key=key, tags=tags)
+
+
+def _content(run: PlannedRun, listing: LandingListing, stale: Mapping[str, Reasons]) -> str:
     """What a run would read: the same run over other objects has failed attempts of its own."""
-    days = set(work.days)
-    objects = sorted(
+    days = set(run.days)
+    objects = [
         (o.key, o.etag)
-        for (_, day), objects in listing.objects.items()
+        for (_, day), objects in sorted(listing.objects.items())
         if day in days
         for o in objects
-    )
-    return json.dumps([objects, sorted(m.path for m in marks if m.table in work.tables)])
+    ]
+    reasons = sorted((n, str(d), why) for n, r in stale.items() for d, why in r.items())
+    return json.dumps([objects, reasons if run.is_refresh else []])
 
 
-def _is_under_way(context: dg.SensorEvaluationContext) -> bool:
-    """Whether a run is under way; one that has said nothing for `LOST_AFTER` is not."""
+def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
+    """The id of an unfinished run of ours; one that shows no sign of life is marked as failed."""
     instance = context.instance
-    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
-        newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        said = newest[0].timestamp if newest else time.time()
-        if time.time() - said < LOST_AFTER.total_seconds():
-            return True
-        context.log.warning(
-            f"Run {run.run_id} has said nothing for {LOST_AFTER}: it is taken for lost (its"
-            " process or machine ended without a word)."
-        )
-        instance.report_run_failed(run, "Taken for lost by the landing sensor.")
-    return False
+    for job in (lakehouse.name, catch_up.name):
+        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)):
+            newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+            last_event = newest[0].timestamp if newest else time.time()
+            silent = time.time() - last_event >= HEARTBEAT_TIMEOUT.total_seconds()
+            if not silent or run.status not in _STARTED or WORK_TAG not in run.tags:
+                return str(run.run_id)
+            context.log.warning(
+                f"Run {run.run_id} has emitted no event for {HEARTBEAT_TIMEOUT}; marking it as"
+                " failed (its process probably died)."
+            )
+            instance.report_run_failed(run, "Marked as failed by the landing sensor: no events.")
+    return None
 
 
 @dg.sensor(
-    jobs=[lakehouse, settle_membership],
+    jobs=[lakehouse, catch_up],
     minimum_interval_seconds=SECONDS,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Runs what new, rewritten and deleted objects, late data and consent ask for.",
 )
 def landing_sensor(
-    context: dg.SensorEvaluationContext, io_manager: dg.ResourceParam[DeltaIOManager]
+    context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult:
     tick = int(context.cursor or 0)
-    if _is_under_way(context):
-        return dg.SensorResult(skip_reason="A run is under way; the next one waits for it.")
-    lake, cursor = io_manager.lake, str(tick + 1)
-    listing = look(lake, tick)
+    if run := run_in_progress(context):
+        return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")
+    cursor = str(tick + 1)
+    listing = listed_in_tick(pipeline, tick)
     for name in listing.misplaced:
-        context.log.warning(f"Not landed (no ingest_date folder with a valid date): {name}")
-    request, given_up = _not_given_up(context, wanted_runs(lake, io_manager, listing))
+        context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
+    request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, listing))
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
-        everywhere = wanted_runs(lake, io_manager, observation.look(lake))
-        request, given_up = _not_given_up(context, everywhere)
-    if given_up and not request:
-        request = _settling_for_once(context, io_manager)
+        everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
+        request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, everything))
     if request:
         return dg.SensorResult(run_requests=[request], cursor=cursor)
     if given_up:
         raise StediError(
-            f"The same run failed {ATTEMPTS} times and is not requested again: see the failed runs"
-            f" with tag {WORK_TAG}={', '.join(given_up)}; it is requested again when what landed"
-            " changes, or run it by hand."
+            f"Gave up on {'; '.join(r.tags['stedi/does'] for r in given_up)} after {RUN_ATTEMPTS}"
+            f" failed runs (tag {WORK_TAG}={', '.join(r.tags[WORK_TAG] for r in given_up)}). It is"
+            " retried when its data changes; launch it by hand to retry now."
         )
-    return dg.SensorResult(skip_reason="The tables are as S3 has it.", cursor=cursor)
+    return dg.SensorResult(skip_reason=_nothing_to_run(pipeline, listing), cursor=cursor)
 
 
-def _settling_for_once(
-    context: dg.SensorEvaluationContext, io: DeltaIOManager
-) -> dg.RunRequest | None:
-    """Beside dates that were given up: a withdrawal must not wait for them, nor ask for ever."""
-    request = settle_request(io)
-    if request is None or context.instance.get_runs_count(dg.RunsFilter(tags=request.tags)):
-        return None
-    return request
+def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:
+    state = pipeline.state(with_membership=False)
+    waiting = {
+        day
+        for entity in ENTITIES
+        for day in out_of_date(state, TABLES[f"{entity}_landing"], listing)
+        if day
+    }
+    if waiting:
+        return f"Objects are still landing on {described(waiting)}: waiting until it is quiet."
+    return "All tables are up to date."
 
 
-def _not_given_up(
+def _first_with_retries_left(
     context: dg.SensorEvaluationContext, requests: Iterable[dg.RunRequest]
-) -> tuple[dg.RunRequest | None, list[str]]:
-    """The first request that has not failed too often, and the tags of those before it."""
-    given_up: list[str] = []
+) -> tuple[dg.RunRequest | None, list[dg.RunRequest]]:
+    """The first request that has not failed too often, and those before it."""
+    given_up: list[dg.RunRequest] = []
     for request in requests:
-        if _failures(context.instance, request) < ATTEMPTS:
+        filters = dg.RunsFilter(
+            tags={WORK_TAG: request.tags[WORK_TAG]}, statuses=[dg.DagsterRunStatus.FAILURE]
+        )
+        if context.instance.get_runs_count(filters) < RUN_ATTEMPTS:
             return request, given_up
-        given_up.append(request.tags[WORK_TAG])
-        context.log.error(f"Failed {ATTEMPTS} times, given up: {WORK_TAG}={given_up[-1]}")
+        given_up.append(request)
     return None, given_up

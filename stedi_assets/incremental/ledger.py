@@ -1,95 +1,125 @@
-"""The ledger: of every landing partition, from which objects it was built, and into which files.
+"""The ledger: of every partition of every table, what it was built from and which files that made.
 
-An entry is `_stedi/ledger/<entity>/<ingest date>/<objects>-<files>.json`: its name holds the
-fingerprints of both, so that one listing tells whether a thousand partitions are as S3 has them.
-The objects are from the listing taken before reading. An entry whose files are not the table's
-files of that date does not count: another write came after it, or it came before a crash.
+One JSON object a table, `_stedi/ledger/<table>.json`. An entry holds only what was true when its
+inputs were read: it is written after the commit, and counts only while the partition's files are
+those of that commit. So a crash, a lost entry, a write by hand or a table that was rolled back can
+only make a partition look out of date (docs/decisions/0003).
 """
 
 import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date
 from typing import Any
 
-from stedi_assets.lakehouse.object_store import DataFile, Lake
-from stedi_assets.landing.reader import LandedObject
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.tables.schemas import Table
 
-Partition = tuple[str, date]  # entity and ingest date
-
-
-@dataclass(frozen=True)
-class Built:
-    """Fingerprints of the objects that a partition was built from, and of the files it became."""
-
-    objects: str
-    files: str
-
-    @classmethod
-    def of(cls, objects: Iterable[LandedObject], files: Iterable[str]) -> "Built":
-        """From the objects as listed, and the paths of the data files."""
-        return cls(fingerprint(astuple(o) for o in objects), fingerprint(files))
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What one landing partition was built from, and what came of it."""
-
-    objects: tuple[LandedObject, ...]
-    files: frozenset[str]
-    records: int
-    malformed: int
+# A partition of a table: its ingest date, or None for the whole of an unpartitioned table.
+PartitionKey = date | None
+LEDGER_FOLDER = "_stedi/ledger/"
+_WRITE_ATTEMPTS = 20
 
 
 def fingerprint(values: Iterable[Any]) -> str:
-    """The same for the same values in any order."""
+    """The same for the same values in any order: 16 hexadecimal digits of their SHA-256."""
     return hashlib.sha256(json.dumps(sorted(values)).encode()).hexdigest()[:16]
 
 
-def _folder(entity: str, day: date | None = None) -> str:
-    return f"_stedi/ledger/{entity}/" + (f"{day}/" if day else "")
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What one partition was built from.
+
+    inputs: what was read -> its identity; files: of the data files that came of it; the rest is
+    for people and for the sensor's debounce.
+    """
+
+    inputs: Mapping[str, str]
+    files: str
+    rows: int = 0
+    objects: int = 0  # landed objects that were read, of a landing table
+    newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
+    people: int = 0  # whose readings are in it, of a trusted table
+    run_id: str = ""
+
+    @property
+    def identity(self) -> str:
+        """The partition's data version: it follows from its inputs, so compaction keeps it."""
+        return fingerprint(self.inputs.items())
 
 
-def _path(partition: Partition, built: Built) -> str:
-    return f"{_folder(*partition)}{built.objects}-{built.files}.json"
+@dataclass(frozen=True)
+class Ledger:
+    """The entries of one table."""
+
+    table_id: str = ""  # of the Delta table: entries of one that was made anew do not count
+    entries: Mapping[PartitionKey, LedgerEntry] = field(default_factory=dict)
+    etag: str | None = None  # of the object; None where there is none
+
+    def valid_entry(self, key: PartitionKey, log: TableLog | None) -> LedgerEntry | None:
+        """The entry of a partition, where its files are those that the log says."""
+        entry = self.entries.get(key)
+        if entry is None or log is None or log.table_id != self.table_id:
+            return None
+        return entry if entry.files == files_of(log, key) else None
 
 
-def built(lake: Lake, entity: str, day: date | None = None) -> dict[Partition, set[Built]]:
-    """What the ledger's entries of an entity, or of one of its partitions, are called."""
-    found: dict[Partition, set[Built]] = {}
-    for one in lake.objects(_folder(entity, day)):
-        *_, place, name = one["Key"].split("/")
-        objects, _, files = name.removesuffix(".json").partition("-")
-        found.setdefault((entity, date.fromisoformat(place)), set()).add(Built(objects, files))
-    return found
+def files_of(log: TableLog | None, key: PartitionKey) -> str:
+    """The identity of a partition's data files (of all files, where the key is None)."""
+    if log is None:
+        return fingerprint(())
+    files: Iterable[DataFile] = log.files if key is None else log.by_date.get(key, ())
+    return fingerprint(file.path for file in files)
+
+
+def _path(table: Table) -> str:
+    return f"{LEDGER_FOLDER}{table.name}.json"
+
+
+def read_ledger(store: ObjectStore, table: Table) -> Ledger:
+    """A table's ledger; an empty one where there is none or it cannot be understood."""
+    found = store.get(_path(table))
+    if found is None:
+        return Ledger()
+    try:
+        document = json.loads(found[0])
+        entries = {
+            None if key == "all" else date.fromisoformat(key): LedgerEntry(**entry)
+            for key, entry in document["entries"].items()
+        }
+        return Ledger(document["table_id"], entries, found[1])
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return Ledger(etag=found[1])  # everything it says can be built again
 
 
 def record(
-    lake: Lake, entity: str, day: date, objects: list[LandedObject], files: list[DataFile]
-) -> None:
-    """Write the entry of a partition that was just written, in the place of those before it."""
-    before = [found["Key"] for found in lake.objects(_folder(entity, day))]
-    now = Built.of(objects, [f.path for f in files])
-    path = _path((entity, day), now)
-    entry = {
-        "objects": [astuple(o) for o in sorted(objects)],
-        "files": sorted(f.path for f in files),
-        "records": sum(f.rows for f in files),
-        "malformed": sum(f.malformed for f in files),
-    }
-    lake.put_json(path, entry)
-    lake.delete([old for old in before if old != path])
+    store: ObjectStore,
+    table: Table,
+    ledger: Ledger,
+    table_id: str,
+    entries: Mapping[PartitionKey, LedgerEntry | None],
+) -> Ledger:
+    """Write entries of a table (None: take one out), and keep those of its other partitions.
 
-
-def entry(lake: Lake, partition: Partition, built: Built) -> Entry | None:
-    """The entry of a partition under its name; None where another has taken its place."""
-    found: dict[str, Any] | None = lake.get_json(_path(partition, built))
-    if found is None:
-        return None
-    return Entry(
-        tuple(LandedObject(*values) for values in found["objects"]),
-        frozenset(found["files"]),
-        found["records"],
-        found["malformed"],
-    )
+    ledger: as it was last read; where another wrote meanwhile it is read again. What was written.
+    """
+    for _ in range(_WRITE_ATTEMPTS):
+        kept = ledger.entries if ledger.table_id == table_id else {}
+        merged = {key: entry for key, entry in {**kept, **entries}.items() if entry is not None}
+        body = {
+            "table_id": table_id,
+            "entries": {str(key or "all"): asdict(entry) for key, entry in merged.items()},
+        }
+        condition = {"IfMatch": ledger.etag} if ledger.etag else {"IfNoneMatch": "*"}
+        try:
+            data = json.dumps(body, separators=(",", ":")).encode()
+            etag = store.put(_path(table), data, **condition)
+        except PreconditionError:
+            ledger = read_ledger(store, table)
+        else:
+            return replace(ledger, table_id=table_id, entries=merged, etag=etag)
+    raise StediError(f"The ledger of {table.name} is written by others all the time: run again.")

@@ -1,82 +1,124 @@
-"""What must run: a pure function over what S3 lists, what the ledger says, and the stale marks.
+"""What is out of date, why, and what to run: pure functions of a lake's state and a listing.
 
-The sensors and `stedi catch-up` share it. Nothing here reads anything.
+The sensor and `stedi catch-up` share them. A partition is out of date when what it would be built
+from now differs from its ledger entry, or its files are not those of the entry.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
-from stedi_assets.incremental.date_ranges import stretches
-from stedi_assets.incremental.ledger import Built, Partition
-from stedi_assets.incremental.stale_markers import Mark
-from stedi_assets.landing.reader import LandedObject
-
-# In this order stale tables are built again: what is later reads what is earlier.
-LEVELS = (
-    ("customer_trusted",),
-    ("accelerometer_trusted",),
-    ("customers_curated",),
-    ("step_trainer_trusted",),
-    ("machine_learning_curated",),
+from stedi_assets.incremental.change_detection import LandingListing
+from stedi_assets.incremental.ledger import PartitionKey, files_of
+from stedi_assets.incremental.partition_inputs import (
+    Inputs,
+    LakeState,
+    inputs_of,
+    listed_inputs,
 )
+from stedi_assets.lakehouse.dates import contiguous_ranges, days_between, described
+from stedi_assets.tables.schemas import BUILD_ORDER, TABLES, Table
+
+Reasons = dict[PartitionKey, str]
 
 
 @dataclass(frozen=True)
-class Work:
-    """One run: tables (none: the whole graph) over the ingest dates from start to end.
+class PlannedRun:
+    """One run: the whole graph over a range of ingest dates; without dates, a refresh.
 
-    No dates: unpartitioned tables only.
+    A refresh builds whatever is out of date, of any table and date, in one run.
     """
 
-    tables: tuple[str, ...]
-    start: date | None
-    end: date | None
+    start: date | None = None
+    end: date | None = None
+
+    @property
+    def is_refresh(self) -> bool:
+        """Whether the run looks itself for what is out of date."""
+        return self.start is None
 
     @property
     def days(self) -> list[date]:
         """Each of its ingest dates."""
-        if self.start is None or self.end is None:
-            return []
-        return [self.start + timedelta(n) for n in range((self.end - self.start).days + 1)]
+        return [] if self.start is None or self.end is None else days_between(self.start, self.end)
 
     def __str__(self) -> str:
-        what = ", ".join(self.tables) or "the whole graph"
-        if self.start is None:
-            return what
-        return f"{what} for {self.start}" + (f" to {self.end}" if self.end != self.start else "")
+        return "the refresh" if self.is_refresh else f"all tables for {described(self.days)}"
 
 
-def changed_partitions(
-    listed: Mapping[Partition, tuple[LandedObject, ...]],
-    ledger: Mapping[Partition, Collection[Built]],
-    files: Mapping[Partition, frozenset[str]],
-) -> set[Partition]:
-    """The landing partitions that are not what their objects say.
+def out_of_date(state: LakeState, table: Table, listing: LandingListing | None = None) -> Reasons:
+    """The partitions of a table that are out of date, each with the reason in words.
 
-    listed: the objects there, for every partition looked at (none: they were deleted);
-    ledger: what each was built from and became; files: the landing tables' files of each now.
+    listing: of the landed objects, for a landing table; dates that it does not cover are left out.
     """
-    return {
-        partition
-        for partition, objects in listed.items()
-        if (objects or partition in files)
-        and Built.of(objects, files.get(partition, ())) not in ledger.get(partition, ())
+    log, ledger = state.logs[table.name], state.ledgers[table.name]
+    known: set[PartitionKey]
+    if table.zone == "landing":
+        assert listing is not None, "a landing table follows from what is listed"
+        wanted = listed_inputs(state, table, listing)
+        entered = {*ledger.entries, *_days(state, table)}
+        known = {day for day in entered if day and listing.covers(day)}
+    else:
+        wanted, known = inputs_of(state, table), _days(state, table)
+    reasons: Reasons = {}
+    for key in {*wanted, *known}:
+        entry = ledger.entries.get(key)
+        written = files_of(log, key) != files_of(None, key)
+        if key not in wanted:
+            if written or (table.zone == "landing" and entry is not None and entry.objects):
+                reasons[key] = "nothing is there upstream any more"
+        elif key in state.lost_files.get(table.name, ()):
+            reasons[key] = "a data file is gone"
+        elif entry is None or log is None or log.table_id != ledger.table_id:
+            reasons[key] = "its files are unknown to the ledger" if written else "not built yet"
+        elif entry.files != files_of(log, key):
+            reasons[key] = "its files are not those that were built"
+        elif changed := _changed(entry.inputs, wanted[key]):
+            reasons[key] = f"changed: {changed}"
+    return reasons
+
+
+def _days(state: LakeState, table: Table) -> set[PartitionKey]:
+    """The partitions that a table has files of."""
+    log = state.logs[table.name]
+    if log is None or not log.files:
+        return set()
+    return set(log.by_date) if table.partitioned else {None}
+
+
+def _changed(before: Mapping[str, str], now: Inputs) -> str:
+    return ", ".join(sorted(n for n in {*before, *now} if before.get(n) != now.get(n)))
+
+
+def everything_out_of_date(state: LakeState, listing: LandingListing) -> dict[str, Reasons]:
+    """What is out of date, by table, in the order in which it can be built; {}: nothing."""
+    reasons = {name: out_of_date(state, TABLES[name], listing) for name in BUILD_ORDER}
+    return {name: of_table for name, of_table in reasons.items() if of_table}
+
+
+def plan_runs(
+    stale: Mapping[str, Reasons], built: Collection[date], failed: Collection[date] = ()
+) -> list[PlannedRun]:
+    """The runs to do next, in order.
+
+    Dates that were never built are run as assets, a contiguous range of them at a time; so is the
+    only range of dates where nothing else landed. Everything else is one refresh.
+
+    stale: from `everything_out_of_date`; built: the dates that some landing table has an entry of;
+    failed: dates that are left to the refresh, which builds what it can.
+    """
+    landed = {
+        day
+        for name, reasons in stale.items()
+        if TABLES[name].zone == "landing"
+        for day in reasons
+        if day and day not in failed
     }
-
-
-def what_must_run(changed: Collection[date], marks: Collection[Mark]) -> list[Work]:
-    """The runs to do next: changed ingest dates first, else the first level of stale tables.
-
-    What is left is decided anew after they ran.
-    """
-    if changed:
-        return [Work((), first, last) for first, last in stretches(changed)]
-    for tables in LEVELS:
-        of_level = [mark for mark in marks if mark.table in tables]
-        if of_level:
-            days = {mark.ingest_date for mark in of_level if mark.ingest_date}
-            if not days:
-                return [Work(tables, None, None)]
-            return [Work(tables, first, last) for first, last in stretches(days)]
-    return []
+    new = landed - set(built)
+    ranges = contiguous_ranges(landed)
+    if new:
+        ranges = contiguous_ranges(new)
+    elif len(ranges) != 1:
+        ranges = []
+    runs = [PlannedRun(first, last) for first, last in ranges]
+    return runs or ([PlannedRun()] if stale else [])

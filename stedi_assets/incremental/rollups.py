@@ -1,38 +1,45 @@
-"""What older ingest dates come down to, so that a day costs after a year what it cost at first.
+"""Roll-ups of older ingest dates, so that the cost of a new day does not grow with history.
 
-A summary is a Delta table of the pipeline's own, under `_stedi/summaries/`, made of a table's rows
-from before its newest ingest date. It is brought up to date when it is read, and read together
-with the newest date's rows. Beside it stands which files it was made of, date by date, and which
-files it became: a date that was written again, a crash and another writer are seen by that, and at
-worst the summary is made anew.
+A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows of all but its
+newest ingest date come down to. It is brought up to date when it is read, and read together with
+the newest date's rows. Its manifest says, date by date, from which data files it was made, and
+which files that made: whatever else stands there is made anew, so a lost or foreign roll-up is
+never believed.
 """
 
+import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stedi_assets.incremental.ledger import fingerprint
-from stedi_assets.tables.rules import current_records, normalized_email, normalized_serial_number
-from stedi_assets.tables.schemas import INGEST_DATE, TABLES, Column, Table
+from stedi_assets.incremental.ledger import files_of
+from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.dates import on_days
+from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.lakehouse.write_lock import write_lock
+from stedi_assets.tables.rules import (
+    current_records,
+    normalized_email,
+    normalized_serial_number,
+    well_formed,
+)
+from stedi_assets.tables.schemas import INGEST_DATE, TABLES, Column, Table, spark_schema
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
-    from stedi_assets.defs.io_managers import DeltaIOManager
-
-SUMMARIES_FOLDER = "_stedi/summaries/"
-_ZONE = SUMMARIES_FOLDER.rstrip("/")
+ROLLUPS_FOLDER = "_stedi/rollups/"
 _MONTH = Column("month", "date", "First day of the ingest date's month.")
 
 
 @dataclass(frozen=True)
-class Summary:
-    """What is kept of a table's older rows.
+class Rollup:
+    """What is kept of a landing table's older rows.
 
-    reduce: from rows of the source to rows of the summary; it gives the same for a whole as for
-    a part's summary and the rest. Where the table is by month, every date is reduced by itself.
+    reduce: from rows of the source to rows of the roll-up, so that reducing parts and then their
+    union gives what reducing the whole gives. By month, every ingest date is reduced by itself.
     """
 
     table: Table
@@ -41,12 +48,18 @@ class Summary:
 
     @property
     def by_month(self) -> bool:
+        """Whether a month can be replaced by itself."""
         return self.table.partition_column is not None
 
     @property
-    def made_of(self) -> str:
-        """The path of what says what the summary was made of."""
+    def manifest(self) -> str:
+        """The path of what says from which files the roll-up was made."""
         return f"{self.table.path}.json"
+
+
+def _rollup_table(name: str, row: str, columns: tuple[Column, ...], by_month: bool) -> Table:
+    zone = ROLLUPS_FOLDER.rstrip("/")
+    return Table(name, zone, row, columns, partition_column=_MONTH.name if by_month else None)
 
 
 def _current_records(customer_landing: "DataFrame") -> "DataFrame":
@@ -58,142 +71,163 @@ def _current_records(customer_landing: "DataFrame") -> "DataFrame":
     )
 
 
-CURRENT_RECORDS = Summary(
-    Table(
+def _dates_of_users(accelerometer_landing: "DataFrame") -> "DataFrame":
+    from pyspark.sql import functions as F
+
+    return (
+        well_formed(accelerometer_landing)
+        .groupBy(normalized_email("user").alias("user"), "ingest_date")
+        .agg(F.max("timestamp").alias("last_time"))
+        .select("user", "last_time", "ingest_date")
+        .withColumn(_MONTH.name, F.trunc("ingest_date", "month"))
+    )
+
+
+def _dates_of_devices(step_trainer_landing: "DataFrame") -> "DataFrame":
+    from pyspark.sql import functions as F
+
+    return (
+        well_formed(step_trainer_landing)
+        .select(normalized_serial_number().alias("serialNumber"), "ingest_date")
+        .distinct()
+        .withColumn(_MONTH.name, F.trunc("ingest_date", "month"))
+    )
+
+
+CURRENT_RECORDS = Rollup(
+    _rollup_table(
         "current_records",
-        _ZONE,
         "The current record of a customer, consenting or not, shaped as a landed one.",
         TABLES["customer_landing"].columns,
-        partition_column=None,
+        by_month=False,
     ),
     TABLES["customer_landing"],
     _current_records,
 )
-
-
-def _dates_of(source: str, column: str, normalized: "Callable[[str], SparkColumn]") -> Summary:
-    """On which ingest dates a table has rows of whom (or of which device)."""
-    table = Table(
-        f"{source}_dates",
-        _ZONE,
-        f"A {column} with rows in {source} on the day.",
-        (Column(column, "string", f"As in {source}, normalized.", True), INGEST_DATE, _MONTH),
-        partition_column=_MONTH.name,
-    )
-
-    def reduce(rows: "DataFrame") -> "DataFrame":
-        from pyspark.sql import functions as F
-
-        return (
-            rows.where(F.col(column).isNotNull())
-            .select(normalized(column).alias(column), "ingest_date")
-            .distinct()
-            .withColumn(_MONTH.name, F.trunc("ingest_date", "month"))
-        )
-
-    return Summary(table, TABLES[source], reduce)
-
-
-LANDED_DATES_OF_USERS = _dates_of("accelerometer_landing", "user", normalized_email)
-LANDED_DATES_OF_DEVICES = _dates_of(
-    "step_trainer_landing", "serialNumber", normalized_serial_number
+DATES_OF_USERS = Rollup(
+    _rollup_table(
+        "dates_of_users",
+        "A user with phone readings that landed on the day.",
+        (
+            Column("user", "string", "Email, normalized.", personal=True),
+            Column("last_time", "bigint", "Their last reading there, ms since the epoch."),
+            INGEST_DATE,
+            _MONTH,
+        ),
+        by_month=True,
+    ),
+    TABLES["accelerometer_landing"],
+    _dates_of_users,
 )
-TRUSTED_DATES_OF_USERS = _dates_of("accelerometer_trusted", "user", normalized_email)
-SUMMARIES = {
-    summary.table.name: summary
-    for summary in (
-        CURRENT_RECORDS,
-        LANDED_DATES_OF_USERS,
-        LANDED_DATES_OF_DEVICES,
-        TRUSTED_DATES_OF_USERS,
-    )
-}
+DATES_OF_DEVICES = Rollup(
+    _rollup_table(
+        "dates_of_devices",
+        "A device with readings that landed on the day.",
+        (
+            Column("serialNumber", "string", "Number of the device, trimmed.", personal=True),
+            INGEST_DATE,
+            _MONTH,
+        ),
+        by_month=True,
+    ),
+    TABLES["step_trainer_landing"],
+    _dates_of_devices,
+)
+ROLLUPS = {r.table.name: r for r in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)}
 
 
-def summarized(io: "DeltaIOManager", summary: Summary) -> "DataFrame":
-    """The whole source table, reduced; StediError where it was never written."""
-    newest = _bring_up_to_date(io, summary)
-    if newest is None:
-        return summary.reduce(io.read(summary.source))
-    rest = summary.reduce(io.read(summary.source, f"ingest_date >= DATE'{newest}'"))
-    whole = io.read(summary.table).unionAll(rest)
-    return whole if summary.by_month else summary.reduce(whole)
+def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "DataFrame":
+    """The whole source table at a version of its log, reduced; no rows where there is no table."""
+    if log is None:
+        spark = lakehouse.spark_session
+        return spark.createDataFrame([], spark_schema(rollup.table.columns))
+    newest = max((day for day in log.by_date if day), default=None)
+    if len(log.by_date) < 2 or newest is None:
+        return rollup.reduce(lakehouse.read(rollup.source, log=log))
+    older = _up_to_date(lakehouse, rollup, log, newest)
+    rest = lakehouse.read(rollup.source, on_days([newest]), log)
+    whole = older.unionAll(rollup.reduce(rest))
+    return whole if rollup.by_month else rollup.reduce(whole)
 
 
-def bring_summaries_up_to_date(io: "DeltaIOManager") -> None:
-    """Take out of every summary that is there what is no longer in its source."""
-    io.lake.look_again()
-    for summary in SUMMARIES.values():
-        if io.lake.log(summary.table) and io.lake.log(summary.source):
-            _bring_up_to_date(io, summary)
+def drop_rollups(lakehouse: Lakehouse) -> None:
+    """Delete every roll-up: each is made anew when it is read next."""
+    lakehouse.store.delete_below(ROLLUPS_FOLDER)
+    lakehouse.refresh([rollup.table for rollup in ROLLUPS.values()])
 
 
-def _bring_up_to_date(io: "DeltaIOManager", summary: Summary) -> date | None:
-    """Make the summary hold all but the newest date, which is given back; None: no older ones."""
-    log = io.lake.log(summary.source)
-    files: dict[date, list[str]] = {}
-    for file in log.files if log else ():
-        if file.ingest_date:
-            files.setdefault(file.ingest_date, []).append(file.path)
-    newest = max(files, default=None)
-    older = {str(day): fingerprint(paths) for day, paths in files.items() if day != newest}
-    held = _held(io, summary)
-    changed = {day for day in older.keys() | held.keys() if older.get(day) != held.get(day)}
+def refresh_rollups(lakehouse: Lakehouse) -> None:
+    """Take out of every roll-up that is there what its source no longer holds."""
+    for rollup in ROLLUPS.values():
+        log = lakehouse.log(rollup.source)
+        if lakehouse.log(rollup.table) is not None:
+            rolled_up(lakehouse, rollup, log)
+
+
+def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: date) -> "DataFrame":
+    """The roll-up, after its dates that differ from the source's were made anew."""
+    wanted = {str(day): files_of(log, day) for day in log.by_date if day and day != newest}
+    held, etag = _read_manifest(lakehouse, rollup)
+    changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
     if changed:
-        _write(io, summary, changed, older, held)
-    return newest if older else None
+        with write_lock(lakehouse.store, rollup.table.name):
+            _update(lakehouse, rollup, log, wanted, held)
+            _write_manifest(lakehouse, rollup, wanted, etag)
+    return lakehouse.read(rollup.table)
 
 
-def _held(io: "DeltaIOManager", summary: Summary) -> dict[str, str]:
-    """The dates that the summary holds, each with its source files' fingerprint; {}: who knows."""
-    said = io.lake.get_json(summary.made_of)
-    if said is None or said["files"] != _files(io, summary):
-        return {}
-    dates: dict[str, str] = said["dates"]
-    return dates
+def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> tuple[dict[str, str], str | None]:
+    """The dates that the roll-up holds, with their source files; {} where it is not known."""
+    found = lakehouse.store.get(rollup.manifest)
+    if found is None:
+        return {}, None
+    try:
+        manifest: dict[str, Any] = json.loads(found[0])
+        log = lakehouse.log(rollup.table)
+        valid = log and manifest["files"] == [log.table_id, files_of(log, None)]
+        return (dict(manifest["dates"]) if valid else {}), found[1]
+    except (ValueError, TypeError, KeyError):
+        return {}, found[1]
 
 
-def _files(io: "DeltaIOManager", summary: Summary) -> str | None:
-    log = io.lake.log(summary.table)
-    return None if log is None else fingerprint(file.path for file in log.files)
+def _write_manifest(
+    lakehouse: Lakehouse, rollup: Rollup, dates: dict[str, str], etag: str | None
+) -> None:
+    log = lakehouse.log(rollup.table)
+    assert log is not None, "written just now"
+    manifest = {"files": [log.table_id, files_of(log, None)], "dates": dates}
+    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    try:
+        lakehouse.store.put(rollup.manifest, json.dumps(manifest).encode(), **condition)
+    except PreconditionError:  # two wrote it at once: neither is believed, it is made anew
+        lakehouse.store.delete([rollup.manifest])
 
 
-def _write(
-    io: "DeltaIOManager",
-    summary: Summary,
-    changed: Collection[str],
-    older: dict[str, str],
+def _update(
+    lakehouse: Lakehouse,
+    rollup: Rollup,
+    log: TableLog,
+    wanted: dict[str, str],
     held: dict[str, str],
 ) -> None:
-    """Make the changed dates' part of the summary anew, or all of it where that is not enough."""
-    if summary.by_month and held:
-        months = {day[:7] for day in changed}
-        kept = {day for day in held.keys() - changed if day[:7] in months}
-        made = older.keys() & changed
-        rows = summary.reduce(io.read(summary.source, on_days(made)))
+    """Make the changed dates' part of the roll-up anew, or all of it where that is not enough."""
+    changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
+
+    def reduced(days: Collection[str]) -> "DataFrame":
+        of_days = on_days([date.fromisoformat(day) for day in days])
+        return rollup.reduce(lakehouse.read(rollup.source, of_days, log))
+
+    if rollup.by_month and held:
+        months = {date.fromisoformat(f"{day[:7]}-01") for day in changed}
+        kept = [d for d in held.keys() - changed if date.fromisoformat(f"{d[:7]}-01") in months]
+        made = wanted.keys() & changed
+        rows = reduced(made)
         if kept:  # Sail does not plan a union with what it sees to be empty
-            old = io.read(summary.table, on_days(kept))
+            old = lakehouse.read(rollup.table, on_days([date.fromisoformat(d) for d in kept]))
             rows = rows.unionAll(old) if made else old
-        token = io.replace(
-            summary.table, rows, on_days({f"{month}-01" for month in months}, "month")
-        )
+        lakehouse.replace(rollup.table, rows, months, _MONTH.name)
     elif held and not held.keys() & changed:
-        new = summary.reduce(io.read(summary.source, on_days(changed)))
-        token = io.replace(summary.table, summary.reduce(io.read(summary.table).unionAll(new)))
+        old = lakehouse.read(rollup.table)
+        lakehouse.replace(rollup.table, rollup.reduce(old.unionAll(reduced(changed))), None)
     else:
-        rows = summary.reduce(io.read(summary.source, on_days(older.keys())))
-        token = io.replace(summary.table, rows)
-    if io.lake.is_newest(summary.table, token):  # else another wrote over it: made anew next time
-        io.lake.put_json(summary.made_of, {"files": _files(io, summary), "dates": older})
-
-
-def on_days(days: Collection[str] | Collection[date], column: str = "ingest_date") -> str:
-    """SQL for the rows of some days."""
-    listed = ", ".join(sorted(f"DATE'{day}'" for day in days))
-    return f"{column} IN ({listed})" if days else "false"
-
-
-def dates_of(summary_rows: "DataFrame", keys: "DataFrame") -> set[date]:
-    """The ingest dates on which any of some keys (a DataFrame of one column) has rows."""
-    found = summary_rows.join(keys, keys.columns[0], "left_semi").select("ingest_date").distinct()
-    return {row[0] for row in found.collect()}
+        lakehouse.replace(rollup.table, reduced(wanted), None)

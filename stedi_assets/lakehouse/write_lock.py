@@ -22,7 +22,8 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import Lake, told
+from stedi_assets.lakehouse.client import translate_s3_errors
+from stedi_assets.lakehouse.object_store import ObjectStore
 
 # A writer that was killed delays the next by the first at most; a live one renews in between.
 LEASE = timedelta(seconds=10)
@@ -30,9 +31,9 @@ RENEW_SECONDS = 2.0
 
 
 @contextmanager
-def write_lock(lake: Lake, name: str) -> Iterator[None]:
+def write_lock(store: ObjectStore, name: str) -> Iterator[None]:
     """Hold a table's lock; StediError where it was lost meanwhile (then write again)."""
-    held = _Held(lake, name)
+    held = _Held(store, name)
     try:
         yield
     finally:
@@ -47,11 +48,11 @@ def write_lock(lake: Lake, name: str) -> Iterator[None]:
 class _Held:
     """A lock that is held: renewed by a thread until it is released."""
 
-    def __init__(self, lake: Lake, name: str) -> None:
-        self.lake, self.name, self.lost = lake, name, False
-        self.where = {"Bucket": lake.settings.bucket, "Key": lake.settings.key(_path(name))}
+    def __init__(self, store: ObjectStore, name: str) -> None:
+        self.store, self.name, self.lost = store, name, False
+        self.where = {"Bucket": store.settings.bucket, "Key": store.settings.key(_path(name))}
         self.holder = uuid.uuid4().hex
-        with told(lake.client, f"locking {name}"):
+        with translate_s3_errors(store.client, f"locking {name}"):
             self.etag = self._acquire()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._renew, daemon=True)
@@ -61,10 +62,10 @@ class _Held:
         """Take the lock away where it is still ours; where S3 does not answer, its lease ends."""
         self._released.set()
         self._thread.join()
-        with told(self.lake.client, f"unlocking {self.name}"):
+        with translate_s3_errors(self.store.client, f"unlocking {self.name}"):
             while not self.lost:
                 try:
-                    self.lake.client.delete_object(**self.where, IfMatch=self.etag)
+                    self.store.client.delete_object(**self.where, IfMatch=self.etag)
                     return
                 except ClientError as error:
                     if not _is_refused(error):
@@ -117,12 +118,12 @@ class _Held:
     def _put(self, **condition: str) -> str:
         """Write the lock, each time with another content and so another etag; on a condition."""
         body = f"{self.holder} {uuid.uuid4().hex}".encode()
-        return str(self.lake.client.put_object(**self.where, Body=body, **condition)["ETag"])
+        return str(self.store.client.put_object(**self.where, Body=body, **condition)["ETag"])
 
     def _look(self) -> dict[str, Any] | None:
         """The lock as S3 has it; None where there is none."""
         try:
-            found: dict[str, Any] = self.lake.client.get_object(**self.where)
+            found: dict[str, Any] = self.store.client.get_object(**self.where)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from stedi_assets.lakehouse.object_store import Lake, is_data, told
+from stedi_assets.lakehouse.client import translate_s3_errors
+from stedi_assets.lakehouse.object_store import ObjectStore, is_data
 from stedi_assets.landing import record_parser as records
 from stedi_assets.spark.dialect import (
     doubles_as_text,
@@ -41,36 +42,36 @@ _NUMBER = r"-?(?:0|[1-9][0-9]{0,14})(?:\.[0-9]{1,20})?(?:[eE][-+]?[0-9]{1,2})?"
 
 @dataclass(frozen=True, order=True)
 class LandedObject:
-    """A landed object as S3 lists it; key under the lake."""
+    """A landed object as S3 lists it; key under the store."""
 
     key: str
     etag: str
     size: int
 
 
-def landed_objects(lake: Lake, entity: str, ingest_date: date) -> list[LandedObject]:
+def landed_objects(store: ObjectStore, entity: str, ingest_date: date) -> list[LandedObject]:
     """The objects with data that landed for an entity on a day, in the order of their keys."""
     folder = f"landing/{entity}/ingest_date={ingest_date}/"
     return sorted(
         LandedObject(found["Key"], found["ETag"].strip('"'), found["Size"])
-        for found in lake.objects(folder)
+        for found in store.objects(folder)
         if is_data(found["Key"][len(folder) :])
     )
 
 
 def read_landed(
-    spark: "SparkSession", lake: Lake, entity: Entity, objects: list[LandedObject]
+    spark: "SparkSession", store: ObjectStore, entity: Entity, objects: list[LandedObject]
 ) -> "DataFrame":
     """The records in the objects: the entity's fields, then `_corrupt_record`; one row each."""
     plain, zipped, odd = _by_way_of_reading([o for o in objects if o.size > 0])
-    if plain and not zipped and not odd and _count_odd(spark, lake, entity, plain) == (0, 0):
-        columns = spark.read.schema(spark_schema(entity.fields)).json(_uris(lake, plain))
+    if plain and not zipped and not odd and _count_odd(spark, store, entity, plain) == (0, 0):
+        columns = spark.read.schema(spark_schema(entity.fields)).json(_uris(store, plain))
         return columns.withColumn(CORRUPT_RECORD.name, F.lit(None).cast("string")).select(
             *_cleaned(entity)
         )
-    plain, zipped, odd = _inspected(spark, lake, entity, plain, zipped, odd)
-    lines = [_engine_lines(spark, lake, entity, group) for group in (plain, zipped) if group]
-    texts = [(text,) for landed in odd for text in _decoded(lake, entity, landed)]
+    plain, zipped, odd = _inspected(spark, store, entity, plain, zipped, odd)
+    lines = [_engine_lines(spark, store, entity, group) for group in (plain, zipped) if group]
+    texts = [(text,) for landed in odd for text in _decoded(store, entity, landed)]
     if texts or not lines:
         lines.append(spark.createDataFrame(texts, "records string"))
     parsed = [_parsed(part, entity) for part in lines]
@@ -91,18 +92,18 @@ def _by_way_of_reading(
     return [o for o in rest if not o.key.endswith(".gz")], zipped, odd
 
 
-def _uris(lake: Lake, objects: list[LandedObject]) -> list[str]:
-    return [lake.settings.uri(o.key) for o in objects]
+def _uris(store: ObjectStore, objects: list[LandedObject]) -> list[str]:
+    return [store.settings.uri(o.key) for o in objects]
 
 
 def _count_odd(
-    spark: "SparkSession", lake: Lake, entity: Entity, objects: list[LandedObject]
+    spark: "SparkSession", store: ObjectStore, entity: Entity, objects: list[LandedObject]
 ) -> tuple[int, int]:
     """How many lines are not plainly records, and how many hold marks of odd encoding.
 
     (-1, -1) where the engine could not read them, not being UTF-8.
     """
-    text = spark.read.text(_uris(lake, objects))
+    text = spark.read.text(_uris(store, objects))
     line = F.col("value")
     unusual = text.where(~is_in_the_usual_order(line, entity)).where(F.trim(line) != "")
     found = unusual.agg(
@@ -120,17 +121,17 @@ def _count_odd(
 
 def _inspected(
     spark: "SparkSession",
-    lake: Lake,
+    store: ObjectStore,
     entity: Entity,
     plain: list[LandedObject],
     zipped: list[LandedObject],
     odd: list[LandedObject],
 ) -> tuple[list[LandedObject], list[LandedObject], list[LandedObject]]:
     """The three groups, with every object that an engine would get wrong moved to the odd ones."""
-    if plain and _count_odd(spark, lake, entity, plain)[1] != 0:
-        strange = [o for o in plain if _is_strange(lake, o)]
+    if plain and _count_odd(spark, store, entity, plain)[1] != 0:
+        strange = [o for o in plain if _is_strange(store, o)]
         plain, odd = [o for o in plain if o not in set(strange)], odd + strange
-    strange = [o for o in zipped if _is_strange(lake, o)]
+    strange = [o for o in zipped if _is_strange(store, o)]
     return plain, [o for o in zipped if o not in set(strange)], odd + strange
 
 
@@ -138,12 +139,14 @@ class UnreadableError(Exception):
     """An object cannot be read at all; the message is the contract's `<reason>`."""
 
 
-def _content(lake: Lake, key: str, version: str | None) -> bytes:
+def _content(store: ObjectStore, key: str, version: str | None) -> bytes:
     """The text of an object as bytes, unzipped; UnreadableError."""
-    settings = lake.settings
+    settings = store.settings
     of_version = {"VersionId": version} if version else {}
-    with told(lake.client, f"reading {key}"):
-        answer = lake.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **of_version)
+    with translate_s3_errors(store.client, f"reading {key}"):
+        answer = store.client.get_object(
+            Bucket=settings.bucket, Key=settings.key(key), **of_version
+        )
         content: bytes = answer["Body"].read()
     if not key.lower().endswith(".gz") or not content:
         return content
@@ -159,25 +162,25 @@ def _content(lake: Lake, key: str, version: str | None) -> bytes:
         raise UnreadableError("gzip damaged") from None
 
 
-def landed_text(lake: Lake, key: str, version: str | None = None) -> str:
+def landed_text(store: ObjectStore, key: str, version: str | None = None) -> str:
     """The text of a landed object (or of an older version of it), unzipped; UnreadableError."""
     try:
-        return _content(lake, key, version).decode("utf-8")
+        return _content(store, key, version).decode("utf-8")
     except UnicodeDecodeError:
         raise UnreadableError("not UTF-8") from None
 
 
-def _is_strange(lake: Lake, landed: LandedObject) -> bool:
+def _is_strange(store: ObjectStore, landed: LandedObject) -> bool:
     try:
-        return landed_text(lake, landed.key).startswith("\ufeff")
+        return landed_text(store, landed.key).startswith("\ufeff")
     except UnreadableError:
         return True
 
 
-def _decoded(lake: Lake, entity: Entity, landed: LandedObject) -> list[str]:
+def _decoded(store: ObjectStore, entity: Entity, landed: LandedObject) -> list[str]:
     """The records of an object that no engine reads, each line's as a JSON array."""
     try:
-        text = landed_text(lake, landed.key)
+        text = landed_text(store, landed.key)
     except UnreadableError as error:
         reason = f"unreadable object {landed.key}: {error}"
         return [json.dumps([{CORRUPT_RECORD.name: reason}])]
@@ -198,7 +201,7 @@ def _normalizer(entity: Entity) -> Any:
 
 
 def _engine_lines(
-    spark: "SparkSession", lake: Lake, entity: Entity, objects: list[LandedObject]
+    spark: "SparkSession", store: ObjectStore, entity: Entity, objects: list[LandedObject]
 ) -> "DataFrame":
     """The lines of objects that the engine reads, each one's records as a JSON array."""
     from pyspark import cloudpickle
@@ -209,7 +212,7 @@ def _engine_lines(
         normalize = F.udf(_normalizer(entity), "string")
     line = F.col("value")
     return (
-        spark.read.text(_uris(lake, objects))
+        spark.read.text(_uris(store, objects))
         .where(F.trim("value") != "")
         .select(
             F.when(

@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import is_data, told
+from stedi_assets.lakehouse.client import translate_s3_errors
+from stedi_assets.lakehouse.object_store import is_data
 from stedi_assets.tables.schemas import ENTITIES
 
 THREADS = 8
@@ -125,7 +126,7 @@ def _send(client: Any, bucket: str, upload: _Upload) -> str:
         digest = _sha256(upload.file)
     except OSError as error:
         _unreadable(upload.file, error)
-    with told(client, f"sending {upload.folder}{upload.name}"):
+    with translate_s3_errors(client, f"sending {upload.folder}{upload.name}"):
         return _send_once(client, bucket, upload, digest)
 
 
@@ -227,7 +228,7 @@ def landed_dates(client: Any, bucket: str, prefix: str) -> dict[str, list[date]]
         pages = client.get_paginator("list_objects_v2").paginate(
             Bucket=bucket, Prefix=folder, Delimiter="/"
         )
-        with told(client, f"listing {folder}"):
+        with translate_s3_errors(client, f"listing {folder}"):
             names = [
                 common["Prefix"][len(folder) :].rstrip("/")
                 for page in pages

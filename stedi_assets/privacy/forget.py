@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import DeltaIOManager, telling_no_data
-from stedi_assets.lakehouse.object_store import GoneError, Lake
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser as records
 from stedi_assets.landing.reader import UnreadableError, landed_text
 from stedi_assets.privacy.vacuum import erase_versions
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     current_records,
     normalized_email,
@@ -86,11 +88,11 @@ def _in_text(character: str) -> str:
     return f"(?:{'|'.join([*map(re.escape, sorted(cases | short)), *escapes])})"
 
 
-def find(io: DeltaIOManager, email: str) -> Person:
+def find(pipeline: Pipeline, email: str) -> Person:
     """The person of an email: with the devices that their records name and nobody else's do."""
     known = normalized(email)
     named = (
-        well_formed(io.read(TABLES["customer_landing"]))
+        well_formed(pipeline.lakehouse.read(TABLES["customer_landing"]))
         .select(
             normalized_email("email").alias("email"),
             normalized_serial_number().alias("serialNumber"),
@@ -103,7 +105,7 @@ def find(io: DeltaIOManager, email: str) -> Person:
         (F.col("email") != known) & F.col("serialNumber").isin(sorted(theirs) or [""])
     )
     shared = {row[0] for row in others.select("serialNumber").distinct().collect()}
-    salted = (io.lake.settings.salt() + known).encode()
+    salted = (pipeline.settings.salt() + known).encode()
     return Person(
         known, frozenset(theirs - shared), hashlib.sha256(salted).hexdigest(), frozenset(shared)
     )
@@ -153,22 +155,22 @@ def _row_is_of(table: Table, person: Person) -> "Column":
     return F.coalesce(theirs, F.lit(False)) | found
 
 
-def rows_of(io: DeltaIOManager, person: Person) -> dict[str, int]:
+def rows_of(pipeline: Pipeline, person: Person) -> dict[str, int]:
     """How many rows of a person every table holds now."""
-    io.lake.look_again()
+    pipeline.refresh()
     found = dict.fromkeys(TABLES, 0)
     for name, table in TABLES.items():
-        if io.lake.log(table) is not None:
-            found[name] = io.read(table).where(_row_is_of(table, person)).count()
+        if pipeline.lakehouse.log(table) is not None:
+            found[name] = pipeline.lakehouse.read(table).where(_row_is_of(table, person)).count()
     return found
 
 
-@telling_no_data("Looking for a person")
-def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
+@redact_engine_errors("Looking for a person")
+def holdings(pipeline: Pipeline, email: str) -> dict[str, Any]:
     """What the lake holds about a person and on what consent; nothing that tells who they are."""
-    person = find(io, email)
+    person = find(pipeline, email)
     current = (
-        current_records(io.read(TABLES["customer_landing"]))
+        current_records(pipeline.lakehouse.read(TABLES["customer_landing"]))
         .where(F.col("email") == person.email)
         .select("shareWithResearchAsOfDate", "lastUpdateDate", "ingest_date")
         .collect()
@@ -180,12 +182,12 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
         "shareWithResearchAsOfDate": current[0][0] if current else None,
         "lastUpdateDate": current[0][1] if current else None,
         "record_landed_on": str(current[0][2]) if current else None,
-        "rows": rows_of(io, person),
+        "rows": rows_of(pipeline, person),
     }
 
 
-@telling_no_data("Forgetting a person")
-def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
+@redact_engine_errors("Forgetting a person")
+def forget(pipeline: Pipeline, person: Person, command: str) -> dict[str, Any]:
     """Take a person out of every landed object; what was taken, as the audit row that is kept.
 
     The landing tables and all others follow with the next catch-up.
@@ -194,7 +196,9 @@ def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
     unreadable: set[str] = set()
     # Customers last: cut short and done again, it still knows the person's devices.
     for entity in reversed(ENTITIES.values()):
-        taken[f"{entity.name}_landing"] = _take_out(io.lake, entity, person, unreadable)
+        taken[f"{entity.name}_landing"] = _take_out(
+            pipeline.lakehouse.store, entity, person, unreadable
+        )
     audit = {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
@@ -203,11 +207,13 @@ def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
         "devices_shared_with_others": len(person.shared),
         "unreadable_objects": sorted(unreadable),
     }
-    io.lake.put_json(f"_stedi/audit/{audit['when']}-{uuid.uuid4().hex[:8]}.json", audit)
+    pipeline.lakehouse.store.put_json(
+        f"_stedi/audit/{audit['when']}-{uuid.uuid4().hex[:8]}.json", audit
+    )
     return audit
 
 
-def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) -> int:
+def _take_out(store: ObjectStore, entity: Entity, person: Person, unreadable: set[str]) -> int:
     """Rewrite what lies in an entity's folder without a person; how many records that were.
 
     Every object there is read, also what has not landed, and older versions, which are deleted
@@ -217,7 +223,7 @@ def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) 
 
     def without_person(key: str, version: str | None = None) -> tuple[str, int]:
         try:
-            return without(landed_text(lake, key, version), entity, person)
+            return without(landed_text(store, key, version), entity, person)
         except UnreadableError:
             unreadable.add(key)
         except GoneError:
@@ -228,13 +234,13 @@ def _take_out(lake: Lake, entity: Entity, person: Person, unreadable: set[str]) 
         kept, taken = without_person(key)
         if taken:
             data = kept.encode()
-            lake.put(key, gzip.compress(data) if key.lower().endswith(".gz") else data)
+            store.put(key, gzip.compress(data) if key.lower().endswith(".gz") else data)
         return taken
 
-    keys = [one["Key"] for one in lake.objects(folder) if not one["Key"].endswith("/")]
+    keys = [one["Key"] for one in store.objects(folder) if not one["Key"].endswith("/")]
     with ThreadPoolExecutor(THREADS) as pool:
         taken = sum(pool.map(rewrite, keys))
-    erase_versions(lake, folder, timedelta(0), lambda *one: without_person(*one)[1] > 0)
+    erase_versions(store, folder, timedelta(0), lambda *one: without_person(*one)[1] > 0)
     return taken
 
 

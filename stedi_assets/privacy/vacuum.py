@@ -3,23 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stedi_assets.incremental.consent_propagation import SETTLED, SETTLED_FOLDER
-from stedi_assets.incremental.rollups import (
-    SUMMARIES,
-    SUMMARIES_FOLDER,
-    bring_summaries_up_to_date,
-)
-from stedi_assets.lakehouse.object_store import Lake, is_versioned_log_file, told
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.rollups import ROLLUPS, ROLLUPS_FOLDER, refresh_rollups
+from stedi_assets.lakehouse.client import translate_s3_errors
+from stedi_assets.lakehouse.delta_log import is_versioned_log_file
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.schemas import TABLES
 
-if TYPE_CHECKING:
-    from stedi_assets.defs.io_managers import DeltaIOManager
-
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
+# What versions of the project before the ledger of all tables kept.
+_FOLDERS_OF_OLDER_VERSIONS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
 ATTEMPTS = 10
 
 
@@ -41,58 +38,50 @@ class Erased:
         return said
 
 
-def erase(io: "DeltaIOManager", retention: timedelta) -> Erased:
+def erase(pipeline: Pipeline, retention: timedelta) -> Erased:
     """Compact every table and remove what left it longer ago than the retention.
 
     A data file, a log entry or checkpoint (they hold minima and maxima of columns) and, where the
     bucket keeps them, noncurrent versions of objects.
     """
-    lake = io.lake
-    # A summary is else brought up to date when it is read, which may be never.
-    bring_summaries_up_to_date(io)
-    gone, staying = _erase_left_behind(lake, retention), 0
-    for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
-        delta = _open(lake, table.path)
+    store = pipeline.lakehouse.store
+    # A roll-up is else brought up to date when it is read, which may be never.
+    pipeline.refresh()
+    refresh_rollups(pipeline.lakehouse)
+    gone = sum(store.delete_below(folder) for folder in _FOLDERS_OF_OLDER_VERSIONS)
+    staying = 0
+    for table in [*TABLES.values(), *(rollup.table for rollup in ROLLUPS.values())]:
+        delta = _open(store, table.path)
         if delta is not None:
-            with write_lock(lake, table.name):
-                of_table = _erase_table(lake, delta, table.path, retention)
+            with write_lock(store, table.name):
+                before = pipeline.lakehouse.log(table)
+                of_table = _erase_table(store, delta, table.path, retention)
+                if table.name in TABLES and before is not None:
+                    pipeline.compacted(table, before)
             gone, staying = gone + of_table[0], staying + of_table[1]
     for path in (
         *(f"{table.path}/" for table in TABLES.values()),
-        SETTLED_FOLDER,
-        SUMMARIES_FOLDER,
+        ROLLUPS_FOLDER,
     ):
-        gone += erase_versions(lake, path, retention)
+        gone += erase_versions(store, path, retention)
     # A minute more, for S3's whole seconds and ours.
-    until = lake.now() + timedelta(hours=UNDER_WAY_HOURS, minutes=1)
+    until = store.now() + timedelta(hours=UNDER_WAY_HOURS, minutes=1)
     return Erased(gone, staying, until)
 
 
-def _erase_left_behind(lake: Lake, retention: timedelta) -> int:
-    """Delete what a look at who is in left behind when it crashed, or another came first."""
-    kept = (lake.get_json(SETTLED) or {}).get("folder")
-    before = lake.now() - retention
-    left = [
-        found["Key"]
-        for found in lake.objects(SETTLED_FOLDER)
-        if not found["Key"].startswith((SETTLED, f"{kept}/"))
-        and (not retention or found["LastModified"] < before)
-    ]
-    lake.delete(left)
-    return len(left)
-
-
-def _open(lake: Lake, path: str) -> Any:
+def _open(store: ObjectStore, path: str) -> Any:
     from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
+    from deltastore.exceptions import TableNotFoundError
 
     try:
-        return DeltaTable(lake.settings.uri(path), storage_options=lake.storage_options)
+        return DeltaTable(store.settings.uri(path), storage_options=store.storage_options)
     except TableNotFoundError:
         return None
 
 
-def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> tuple[int, int]:
+def _erase_table(
+    store: ObjectStore, delta: Any, path: str, retention: timedelta
+) -> tuple[int, int]:
     """How many objects went, and how many files stay just because they could be under way."""
     hours = int(retention.total_seconds() // 3600)
     # The ledger holds the names of the landing tables' files, a summary those of its own.
@@ -106,7 +95,7 @@ def _erase_table(lake: Lake, delta: Any, path: str, retention: timedelta) -> tup
     properties = {"delta.logRetentionDuration": f"interval {hours} hours"}
     _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
-    gone = len(removed) + _erase_log(lake, delta.version(), path, retention)
+    gone = len(removed) + _erase_log(store, delta.version(), path, retention)
     return gone, len(young)
 
 
@@ -119,7 +108,7 @@ def _vacuum(delta: Any, hours: int, *, full: bool, dry_run: bool = False) -> lis
 
 def _committed(delta: Any, commit: Callable[[], Any]) -> None:
     """Commit, again where a run that writes the table was first."""
-    from deltalake.exceptions import CommitFailedError
+    from deltastore.exceptions import CommitFailedError
 
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -132,21 +121,21 @@ def _committed(delta: Any, commit: Callable[[], Any]) -> None:
             return
 
 
-def _erase_log(lake: Lake, version: int, path: str, retention: timedelta) -> int:
+def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta) -> int:
     """Delete log entries and checkpoints before the checkpoint of a version."""
-    before = lake.now() - retention
+    before = store.now() - retention
     old = [
         found["Key"]
-        for found in lake.objects(f"{path}/_delta_log/")
+        for found in store.objects(f"{path}/_delta_log/")
         if is_versioned_log_file(found["Key"], before_version=version)
         and (not retention or found["LastModified"] < before)
     ]
-    lake.delete(old)
+    store.delete(old)
     return len(old)
 
 
 def erase_versions(
-    lake: Lake,
+    store: ObjectStore,
     prefix: str,
     retention: timedelta,
     chosen: Callable[[str, str], bool] | None = None,
@@ -155,23 +144,23 @@ def erase_versions(
 
     chosen: asked with the path and id of a version whether it goes; markers stay then.
     """
-    with told(lake.client, f"erasing older versions of {prefix}"):
-        return _erase_versions(lake, prefix, retention, chosen)
+    with translate_s3_errors(store.client, f"erasing older versions of {prefix}"):
+        return _erase_versions(store, prefix, retention, chosen)
 
 
 def _erase_versions(
-    lake: Lake,
+    store: ObjectStore,
     prefix: str,
     retention: timedelta,
     chosen: Callable[[str, str], bool] | None,
 ) -> int:
-    client, bucket = lake.client, lake.settings.bucket
+    client, bucket = store.client, store.settings.bucket
     if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
         return 0
-    before = lake.now() - retention
+    before = store.now() - retention
     gone = 0
     pages = client.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=lake.settings.key(prefix)
+        Bucket=bucket, Prefix=store.settings.key(prefix)
     )
     listed = list(pages)
     # All versions before any delete marker: without its marker, a version would be current again.
@@ -180,7 +169,7 @@ def _erase_versions(
     for found in everything:
         noncurrent = not found["IsLatest"] or "Size" not in found
         if chosen is not None:
-            path = found["Key"].removeprefix(lake.settings.key(""))
+            path = found["Key"].removeprefix(store.settings.key(""))
             noncurrent = noncurrent and "Size" in found and chosen(path, found["VersionId"])
         if noncurrent and (not retention or found["LastModified"] < before):
             client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])

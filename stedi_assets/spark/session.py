@@ -19,7 +19,7 @@ from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import open_lake
+from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.settings import Settings, load_settings
 
 # What Apache Spark runs here, proved together. hadoop-aws is of the version of pyspark's own
@@ -57,7 +57,7 @@ def _sail_environment(settings: Settings) -> dict[str, str]:
         "AWS_REGION": settings.region,
         "AWS_ENDPOINT": settings.endpoint,
         "AWS_ENDPOINT_URL": settings.endpoint,
-        "AWS_ALLOW_HTTP": "true" if open_lake(settings).is_plain_http else None,
+        "AWS_ALLOW_HTTP": "true" if open_store(settings).is_plain_http else None,
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,
         "RUST_LOG": os.environ.get("RUST_LOG", "error"),
@@ -96,7 +96,7 @@ def s3_options(settings: Settings) -> dict[str, str]:
         options |= {
             f"{prefix}.endpoint": settings.endpoint,
             f"{prefix}.path.style.access": "true",
-            f"{prefix}.connection.ssl.enabled": str(not open_lake(settings).is_plain_http).lower(),
+            f"{prefix}.connection.ssl.enabled": str(not open_store(settings).is_plain_http).lower(),
         }
     if not s3_keys(settings):
         # The SDK's own chain (web identity, profile, container and instance roles), renewed.
@@ -112,7 +112,7 @@ def s3_keys(settings: Settings) -> dict[str, str]:
     As variables they stand in no command line, no web page of Spark and no event log. A role's
     are renewed, so every process of Spark finds those itself.
     """
-    lake = open_lake(settings)
+    lake = open_store(settings)
     keys = lake.credentials
     if not keys or lake.has_a_role:
         return {}

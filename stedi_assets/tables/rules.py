@@ -5,11 +5,9 @@ from typing import TYPE_CHECKING
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from stedi_assets.settings import load_settings
 from stedi_assets.spark.dialect import as_number
 
 if TYPE_CHECKING:
-    import dagster as dg
     from pyspark.sql import Column, DataFrame
 
 WHITE_SPACE = " \t\r\n"
@@ -67,13 +65,32 @@ def current_records(customer_landing: "DataFrame") -> "DataFrame":
     )
 
 
-def devices_with_one_owner(current: "DataFrame") -> "DataFrame":
-    """serialNumber and email of every device that just one current record names."""
-    return (
-        current.groupBy("serialNumber")
+def consent(customer_trusted: "DataFrame", consent_scope: str) -> "DataFrame":
+    """Who consents and since when their readings count: `user`, `since` (ms since the epoch).
+
+    customer_trusted: its columns `email` and `shareWithResearchAsOfDate`. With the scope
+    `customer` every reading counts, so `since` is the least moment there is.
+    """
+    every_reading = F.lit(-(2**63)).cast("bigint")
+    since = F.col("shareWithResearchAsOfDate") if consent_scope == "reading" else every_reading
+    return customer_trusted.select(F.col("email").alias("user"), since.alias("since"))
+
+
+def device_owners(customer_landing: "DataFrame", customers: "DataFrame") -> "DataFrame":
+    """Whose device it is: `serialNumber` and `user`, of devices with one owner among customers.
+
+    A device that the current records of two people name, consenting or not, is nobody's.
+    customer_landing: landed records, or the current ones among them; customers: `email` of those
+    whose devices are wanted.
+    """
+    owners = (
+        current_records(customer_landing)
+        .groupBy("serialNumber")
         .agg(F.count("*").alias("claims"), F.max("email").alias("email"))
         .where("claims = 1")
-        .select("serialNumber", "email")
+    )
+    return owners.join(customers.select("email"), "email", "left_semi").select(
+        "serialNumber", F.col("email").alias("user")
     )
 
 
@@ -82,14 +99,6 @@ def once_in_the_earliest_date(readings: "DataFrame", keys: tuple[str, ...]) -> "
     return readings.groupBy(*keys).agg(F.min("ingest_date").alias("ingest_date"))
 
 
-def in_dates_of(context: "dg.AssetExecutionContext") -> "Column":
-    """Whether a row belongs to the ingest dates that the run writes."""
-    keys = context.partition_key_range
-    return F.col("ingest_date").between(
-        F.lit(keys.start).cast("date"), F.lit(keys.end).cast("date")
-    )
-
-
-def subject_id(email: str) -> "Column":
+def subject_id(email: str, salt: str) -> "Column":
     """The pseudonym of a person: lower-case hexadecimal SHA-256 of salt and stored email."""
-    return F.sha2(F.concat(F.lit(load_settings().salt()), F.col(email)), 256)
+    return F.sha2(F.concat(F.lit(salt), F.col(email)), 256)

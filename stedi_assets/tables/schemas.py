@@ -4,6 +4,7 @@ What belongs here: what a column is. What does not: how a row comes about (`asse
 """
 
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ class Table:
     row: str
     columns: tuple[Column, ...]
     partition_column: str | None = "ingest_date"
+    # The tables whose rows become its rows; () where those are landed objects.
+    rows_from: tuple[str, ...] = ()
+    # The tables that decide which of those rows it takes.
+    filtered_by: tuple[str, ...] = ()
     # The columns that no two rows share; empty where repeats are kept.
     keys: tuple[str, ...] = ()
     # The column that says when a reading was taken, ms since the epoch.
@@ -52,6 +57,16 @@ class Table:
     def partitioned(self) -> bool:
         """Whether the table is by ingest date."""
         return self.partition_column == INGEST_DATE.name
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The tables that it is made of."""
+        return (*self.rows_from, *self.filtered_by)
+
+    @property
+    def entity(self) -> Entity | None:
+        """What a landing table's rows were landed as; None past the landing zone."""
+        return ENTITIES.get(self.name.removesuffix("_landing"))
 
     @property
     def path(self) -> str:
@@ -155,6 +170,7 @@ TABLES = {
             "A customer whose current record agrees to share with research: that record.",
             (*CUSTOMER.fields, INGEST_DATE),
             partition_column=None,
+            rows_from=("customer_landing",),
             keys=("email",),
         ),
         Table(
@@ -162,6 +178,8 @@ TABLES = {
             "trusted",
             "A phone reading of a consenting customer, once, in the earliest date it landed on.",
             (*ACCELEROMETER.fields, INGEST_DATE),
+            rows_from=("accelerometer_landing",),
+            filtered_by=("customer_trusted",),
             keys=("user", "timestamp", "x", "y", "z"),
             time_column="timestamp",
         ),
@@ -171,6 +189,8 @@ TABLES = {
             "A reading of a device that belongs to one customer of customers_curated, once, in"
             " the earliest date it landed on.",
             (*STEP_TRAINER.fields, INGEST_DATE),
+            rows_from=("step_trainer_landing",),
+            filtered_by=("customer_landing", "customers_curated"),
             keys=("sensorReadingTime", "serialNumber", "distanceFromObject"),
             time_column="sensorReadingTime",
         ),
@@ -180,6 +200,8 @@ TABLES = {
             "A consenting customer who has at least one phone reading in accelerometer_trusted.",
             (*CUSTOMER.fields, INGEST_DATE),
             partition_column=None,
+            rows_from=("customer_trusted",),
+            filtered_by=("accelerometer_trusted",),
             keys=("email",),
         ),
         Table(
@@ -194,10 +216,15 @@ TABLES = {
                 *ACCELEROMETER.fields[2:],
                 INGEST_DATE,
             ),
+            rows_from=("accelerometer_trusted", "step_trainer_trusted"),
+            filtered_by=("customers_curated",),
             time_column="sensorReadingTime",
         ),
     )
 }
+
+# The order in which tables can be built: every table after those that it is made of.
+BUILD_ORDER = tuple(TopologicalSorter({t.name: t.upstream for t in TABLES.values()}).static_order())
 
 
 def spark_schema(columns: tuple[Column, ...]) -> "StructType":

@@ -11,17 +11,6 @@ from stedi_assets.tables.schemas import ENTITIES, TABLES, Column, Table
 
 OWNERS = ["team:stedi-data-engineering"]
 
-# Table -> the assets whose columns become its columns, under the same name or one of `_RENAMED`.
-_COLUMNS_FROM = {
-    "customer_landing": ("customer_objects",),
-    "accelerometer_landing": ("accelerometer_objects",),
-    "step_trainer_landing": ("step_trainer_objects",),
-    "customer_trusted": ("customer_landing",),
-    "accelerometer_trusted": ("accelerometer_landing",),
-    "step_trainer_trusted": ("step_trainer_landing",),
-    "customers_curated": ("customer_trusted",),
-    "machine_learning_curated": ("step_trainer_trusted", "accelerometer_trusted"),
-}
 _RENAMED = {"subject_id": "user"}
 
 
@@ -80,7 +69,7 @@ def _description(table: Table) -> str:
     personal = [c.name for c in table.columns if c.personal]
     if personal:
         said.append(f"Personal, and masked in every preview: {', '.join(personal)}.")
-    said.append(f"The rule: docs/tables.md, and stedi_assets/defs/assets/{table.zone}.py.")
+    said.append(f"The rule: docs/tables.md, and stedi_assets/tables/{table.zone}.py.")
     return "\n\n".join(said)
 
 
@@ -105,13 +94,18 @@ def _lineage(table: Table) -> dg.TableColumnLineage:
         {
             column.name: [
                 dg.TableColumnDep(dg.AssetKey(asset), source)
-                for asset in _COLUMNS_FROM[table.name]
+                for asset in _sources(table)
                 if source in _names(asset)
             ]
             for column in table.columns
             for source in [_RENAMED.get(column.name, column.name)]
         }
     )
+
+
+def _sources(table: Table) -> tuple[str, ...]:
+    """The assets whose columns become a table's columns."""
+    return (f"{table.entity.name}_objects",) if table.entity else table.rows_from
 
 
 def _names(asset: str) -> set[str]:

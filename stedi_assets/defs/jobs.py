@@ -1,0 +1,123 @@
+"""The jobs: the graph for chosen dates, and what is out of date of any table and date."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from stedi_assets.defs.asset_checks import evaluations
+from stedi_assets.defs.metadata import materialization_metadata
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.planner import PlannedRun
+from stedi_assets.incremental.reconcile import Built, refresh
+from stedi_assets.tables.schemas import TABLES
+
+RUN_ATTEMPTS = 3
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+
+lakehouse = dg.define_asset_job(
+    "lakehouse",
+    selection=dg.AssetSelection.assets(*TABLES),
+    description="Builds all eight tables for the chosen ingest dates, from landed objects up.",
+)
+
+
+@dg.op(description="Builds every partition that is out of date, table by table, and checks it.")
+def build_what_is_out_of_date(
+    context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+) -> None:
+    refreshed = refresh(pipeline, context.run_id, context.log.info)
+    for built in refreshed.built:
+        for event in materializations(pipeline, built):
+            context.log_event(event)
+    failed = [*refreshed.failures, *_check(context, pipeline, refreshed.built)]
+    for line in failed:
+        context.log.error(line)
+    if failed:
+        raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
+    if not refreshed.built:
+        context.log.info("All tables are up to date.")
+
+
+@dg.job(
+    description="Builds whatever is out of date, of any table and ingest date, in one run:"
+    " rewritten and late objects, consent that was given or withdrawn, partitions that were lost.",
+)
+def catch_up() -> None:
+    build_what_is_out_of_date()
+
+
+def _check(context: dg.OpExecutionContext, pipeline: Pipeline, built: list[Built]) -> list[str]:
+    """Check what was built; the blocking checks that fail, a line each."""
+    failed = []
+    for name in {one.table.name: None for one in built}:
+        days = {day for one in built if one.table.name == name for day in one.reasons if day}
+        for evaluation in evaluations(pipeline, TABLES[name], days or None):
+            context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
+            if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
+                failed.append(f"Check {evaluation.check_name} of {name} failed.")
+    return failed
+
+
+def materializations(pipeline: Pipeline, built: Built) -> list[dg.AssetMaterialization]:
+    """One event for every partition that was built: its figures, and why it was out of date."""
+    ledger = pipeline.state(with_membership=False).ledgers[built.table.name]
+    newest = max((day for day in built.reasons if day), default=None)
+    events = []
+    for day, why in built.reasons.items():
+        metadata: dict[str, Any] = materialization_metadata(
+            pipeline, built.table, built.log, day, with_preview=day == newest
+        )
+        metadata["why"] = why
+        if built.before:
+            before = built.before.by_date.get(day, []) if day else built.before.files
+            metadata["rows before"] = sum(file.rows for file in before)
+        entry = ledger.entries.get(day)
+        tags = {"dagster/data_version": entry.identity} if entry else {}
+        events.append(
+            dg.AssetMaterialization(
+                built.table.name,
+                partition=day.isoformat() if day else None,
+                metadata=metadata,
+                tags=tags,
+            )
+        )
+    return events
+
+
+def run_arguments(run: PlannedRun) -> dict[str, Any]:
+    """A run's partition or range, for `execute_in_process`."""
+    if run.start is None or run.end is None:
+        return {}
+    if run.start == run.end:
+        return {"partition_key": run.start.isoformat()}
+    days = (run.start.isoformat(), run.end.isoformat())
+    return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
+
+
+def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:
+    """A function that does a run in this process; StediError where it fails each time.
+
+    A refresh is tried once: it tries everything by itself.
+    """
+
+    @functools.cache
+    def job(name: str) -> dg.JobDefinition:
+        return defs.resolve_job_def(name)
+
+    def run(planned: PlannedRun) -> None:
+        name = catch_up.name if planned.is_refresh else lakehouse.name
+        attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            result = job(name).execute_in_process(
+                instance=instance, raise_on_error=False, **run_arguments(planned)
+            )
+            if result.success:
+                return
+            if attempt == attempts:
+                times = f" {attempts} times" if attempts > 1 else ""
+                raise StediError(f"{planned} failed{times}; the log above says why.")
+
+    return run

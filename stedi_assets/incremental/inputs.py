@@ -1,0 +1,144 @@
+"""Reads what a table is made of: whole, rolled up, or some dates and earlier rows that matter."""
+
+import functools
+from collections.abc import Collection, Iterable, Mapping
+from datetime import date
+from typing import TYPE_CHECKING
+
+from stedi_assets.incremental.change_detection import list_landing
+from stedi_assets.incremental.membership import readers
+from stedi_assets.incremental.partition_inputs import LakeState
+from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
+from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.landing.reader import LandedObject, read_landed
+from stedi_assets.tables.rules import consent
+from stedi_assets.tables.schemas import TABLES, Table, spark_schema
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+_DAY = 86_400_000
+# Files whose readings span more than this are looked into; so many intervals a predicate holds.
+_WIDE, _MAX_INTERVALS = 3 * _DAY, 100
+
+
+def read_upstream(
+    lakehouse: Lakehouse, state: LakeState, table: Table, upstream: str, days: Collection[date]
+) -> "DataFrame":
+    """The rows of an upstream table that some dates of a table are made of.
+
+    Of customer_landing only current records matter, of accelerometer_trusted to customers_curated
+    only who is in it: both come from roll-ups. Of tables of readings the earlier dates' rows are
+    read that may repeat the dates' readings, or pair with them. StediError where there is no table.
+    """
+    if upstream == "customer_landing":
+        return rolled_up(lakehouse, CURRENT_RECORDS, _log(state, upstream))
+    if table.name == "customers_curated" and upstream == "accelerometer_trusted":
+        users = rolled_up(lakehouse, DATES_OF_USERS, state.logs["accelerometer_landing"])
+        trusted = _read(lakehouse, state, "customer_trusted")
+        scope = lakehouse.store.settings.consent_scope
+        return readers(users, consent(trusted, scope)).select("user")
+    if not TABLES[upstream].partitioned:
+        return _read(lakehouse, state, upstream)
+    return read_with_lookback(lakehouse, state, TABLES[upstream], days, table.rows_from)
+
+
+def _log(state: LakeState, name: str) -> TableLog | None:
+    return state.logs[name]
+
+
+def _read(
+    lakehouse: Lakehouse, state: LakeState, name: str, predicate: str | None = None
+) -> "DataFrame":
+    """A table as the state has it; without rows where nothing was ever landed for it."""
+    log = state.logs[name]
+    if log is None and state.ledgers[name].entries:
+        return lakehouse.read(TABLES[name], predicate)  # says that the table is not there
+    if log is None:
+        return lakehouse.spark_session.createDataFrame([], spark_schema(TABLES[name].columns))
+    return lakehouse.read(TABLES[name], predicate, log)
+
+
+def read_with_lookback(
+    lakehouse: Lakehouse,
+    state: LakeState,
+    table: Table,
+    days: Collection[date],
+    within: Iterable[str],
+) -> "DataFrame":
+    """A table's rows of some dates, and earlier ones taken at the times of these dates' readings.
+
+    within: the tables whose readings on the dates say at which times.
+    """
+    intervals = merged(
+        interval
+        for name in within
+        for day in days
+        for interval in time_intervals(_files(state.logs[name], day))
+    )
+    if any(last - first > _WIDE for first, last in intervals):
+        # A straggler from long ago would have all of history read: look closer.
+        closer = merged(
+            interval
+            for name in within
+            for interval in _days_with_readings(lakehouse, state, TABLES[name], days)
+        )
+        intervals = closer if len(closer) <= _MAX_INTERVALS else intervals
+    terms = [
+        f"(`{table.time_column}` >= {first} AND `{table.time_column}` <= {last})"
+        for first, last in intervals
+    ]
+    predicate = on_days(days)
+    newest = max(days, default=None)
+    if newest and terms and _has_earlier(state.logs[table.name], days):
+        predicate += f" OR (ingest_date < DATE'{newest}' AND ({' OR '.join(terms)}))"
+    return _read(lakehouse, state, table.name, predicate)
+
+
+def _files(log: TableLog | None, day: date) -> "Iterable[DataFile]":
+    return log.by_date.get(day, ()) if log else ()
+
+
+def _has_earlier(log: TableLog | None, days: Collection[date]) -> bool:
+    """Whether a table has dates before the newest of some that are not among them."""
+    known = set(log.by_date) if log else set()
+    return any(day < max(days) for day in known - set(days) if day)
+
+
+def _days_with_readings(
+    lakehouse: Lakehouse, state: LakeState, table: Table, days: Collection[date]
+) -> list[TimeInterval]:
+    """The days (UTC) on which the readings of some ingest dates were taken."""
+    from pyspark.sql import functions as F
+
+    rows = _read(lakehouse, state, table.name, on_days(days))
+    day = F.floor(F.col(str(table.time_column)) / _DAY).cast("bigint").alias("day")
+    taken = rows.groupBy(day).agg(F.count("ingest_date").alias("n")).collect()
+    return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in taken if d.day is not None]
+
+
+def read_landing(
+    lakehouse: Lakehouse, table: Table, days: Collection[date]
+) -> tuple["DataFrame", Mapping[date, list[LandedObject]], Mapping[LandedObject, float]]:
+    """The records that landed for a landing table on some dates, with their `ingest_date`.
+
+    Also the objects that they are from, as they were listed before, and when each landed.
+    """
+    from pyspark.sql import functions as F
+
+    entity = table.entity
+    assert entity is not None, "a landing table"
+    listing = list_landing(lakehouse.store, [(min(days), max(days))], [entity.name])
+    listings = {day: list(listing.objects.get((entity.name, day), ())) for day in sorted(days)}
+    spark = lakehouse.spark_session
+    frames = [
+        read_landed(spark, lakehouse.store, entity, objects).withColumn(
+            "ingest_date", F.lit(day.isoformat()).cast("date")
+        )
+        for day, objects in listings.items()
+        if objects
+    ] or [spark.createDataFrame([], spark_schema(table.columns))]
+    frame = functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)
+    return frame, listings, {o: t.timestamp() for o, t in listing.last_modified.items()}

@@ -1,0 +1,156 @@
+"""Who is in, ingest date by ingest date: of the people and devices with readings there, as hashes.
+
+Everything here follows from the landing tables alone. It is computed for given files of theirs and
+may be kept under these; nothing is remembered beyond that. Nobody can be told from the hashes: they
+are of sets, and they only answer whether a set is the same.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from stedi_assets.incremental.ledger import PartitionKey, files_of, fingerprint
+from stedi_assets.incremental.rollups import (
+    CURRENT_RECORDS,
+    DATES_OF_DEVICES,
+    DATES_OF_USERS,
+    rolled_up,
+)
+from stedi_assets.lakehouse.tables import Lakehouse, Logs
+from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.tables.rules import consent, consents, current_records, device_owners
+from stedi_assets.tables.schemas import ENTITIES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+MEMBERSHIP_PATH = "_stedi/membership.json"
+_UNSIGNED = 2**64 - 1
+_SOURCES = tuple(f"{entity}_landing" for entity in ENTITIES)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """For every table and partition: how many people or devices are in, and a hash of them.
+
+    key: of the landing tables' files that it follows from.
+    """
+
+    key: str
+    sets: Mapping[str, Mapping[PartitionKey, tuple[int, str]]]
+
+    def of(self, table: str, key: PartitionKey) -> tuple[int, str]:
+        """How many are in a table's partition, and their hash; (0, "") where there is nobody."""
+        return self.sets.get(table, {}).get(key, (0, ""))
+
+
+def membership_key(logs: Logs, consent_scope: str) -> str:
+    """What a membership follows from: the landing tables' files, and the scope of consent."""
+    sources = [f"{name} {files_of(logs[name], None)}" for name in _SOURCES]
+    return fingerprint([*sources, consent_scope])
+
+
+def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
+    """The membership that is kept for a key; None where none, or another one's, is kept."""
+    found = lakehouse.store.get(MEMBERSHIP_PATH)
+    if found is None:
+        return None
+    try:
+        document = json.loads(found[0])
+        sets = {
+            table: {
+                None if day == "all" else date.fromisoformat(day): (int(count), str(hashed))
+                for day, (count, hashed) in days.items()
+            }
+            for table, days in document["sets"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return Membership(key, sets) if document.get("key") == key else None
+
+
+def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> Membership:
+    """Compute the membership from the landing tables, and keep it.
+
+    logs: of the landing tables; the roll-ups are brought up to date with them.
+    """
+    with redact_engine_errors("Finding out who is in", lakehouse.store.settings.spark):
+        rows = _sets(lakehouse, logs, consent_scope).collect()
+    sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
+    for table, day, people, left, right in rows:
+        sets.setdefault(table, {})[day] = (
+            people,
+            f"{left & (2**64 - 1):016x}{right & (2**64 - 1):016x}",
+        )
+    membership = Membership(membership_key(logs, consent_scope), sets)
+    lakehouse.store.put_json(
+        MEMBERSHIP_PATH,
+        {
+            "key": membership.key,
+            "sets": {t: {str(d or "all"): s for d, s in days.items()} for t, days in sets.items()},
+        },
+    )
+    return membership
+
+
+def readers(dates_of_users: "DataFrame", consenting: "DataFrame") -> "DataFrame":
+    """The days with readings that count, of consenting people: `user`, `since`, `ingest_date`.
+
+    Who is in it has a row in `accelerometer_trusted`. consenting: as `rules.consent` gives it.
+    """
+    return (
+        dates_of_users.join(consenting, "user", "inner")
+        .where("last_time >= since")
+        .select("user", "since", "ingest_date")
+    )
+
+
+def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
+    """One row a table and partition: table, ingest_date, people, and two hashes of who they are."""
+    from pyspark.sql import functions as F
+
+    customers, users, devices = (
+        rolled_up(lakehouse, rollup, logs[rollup.source.name])
+        for rollup in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
+    )
+    current = current_records(customers)
+    trusted = current.where(consents())
+    readings = readers(users, consent(trusted, consent_scope))
+    readers_ = readings.select(F.col("user").alias("email")).distinct()
+    curated = trusted.join(readers_, "email", "left_semi")
+    owners = device_owners(customers, curated)
+    claims = curated.select("serialNumber", F.col("email").alias("user"))
+    nowhere = F.lit(None).cast("date").alias("ingest_date")
+    members = {
+        "accelerometer_trusted": readings,
+        "step_trainer_trusted": devices.join(owners.select("serialNumber"), "serialNumber").select(
+            "serialNumber", F.lit("").alias("user"), "ingest_date"
+        ),
+        "machine_learning_curated": devices.join(claims, "serialNumber", "inner").select(
+            "serialNumber", "user", "ingest_date"
+        ),
+        "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
+    }
+    parts = [_hashed(name, frame) for name, frame in members.items()]
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole.unionAll(part)
+    return whole
+
+
+def _hashed(table: str, members: "DataFrame") -> "DataFrame":
+    """A set of members (two columns) by ingest date, whatever their order: count and 128 bits."""
+    from pyspark.sql import functions as F
+
+    first, second, _ = members.columns
+    return (
+        members.groupBy("ingest_date")
+        .agg(
+            F.count("*").alias("people"),
+            F.bit_xor(F.xxhash64(F.lit("a"), first, second)).alias("left"),
+            F.bit_xor(F.xxhash64(F.lit("b"), first, second)).alias("right"),
+        )
+        .select(F.lit(table).alias("table"), "ingest_date", "people", "left", "right")
+    )

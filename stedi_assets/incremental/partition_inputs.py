@@ -1,0 +1,180 @@
+"""What a partition would be built from now: the one function that writers and the planner share.
+
+A writer stores what it says of the state that was read; the planner compares that with what it says
+of the state now. Both are pure: they look at values and read nothing.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from stedi_assets.incremental.change_detection import LandingListing
+from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fingerprint
+from stedi_assets.incremental.membership import Membership
+from stedi_assets.lakehouse.dates import TimeInterval, merged, overlap
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
+from stedi_assets.landing.reader import LandedObject
+from stedi_assets.tables.schemas import Table
+
+Inputs = dict[str, str]  # what is read -> its identity
+
+# Part of every identity: one more where a rule or the parser gives other rows than before, so that
+# every partition is built again.
+RULES_VERSION = "1"
+
+
+@dataclass(frozen=True)
+class LakeState:
+    """What the lake holds at one moment: logs, ledgers, and who is in."""
+
+    logs: Mapping[str, TableLog | None]
+    ledgers: Mapping[str, Ledger]
+    membership: Membership
+    # Partitions with data files that S3 does not list any more, by table.
+    lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
+
+    def identity(self, table: str, key: PartitionKey) -> str:
+        """What a partition of a table is; another value than any entry's where nobody knows."""
+        log = self.logs[table]
+        entry = self.ledgers[table].valid_entry(key, log)
+        if entry is not None:
+            return entry.identity
+        files = files_of(log, key)
+        return "nothing" if files == files_of(None, key) else f"unknown {files}"
+
+    def exists(self, table: str) -> bool:
+        """Whether there is such a table."""
+        return self.logs[table] is not None
+
+
+def objects_identity(objects: Iterable[LandedObject]) -> str:
+    """The identity of some landed objects: keys, etags and sizes."""
+    return fingerprint([o.key, o.etag, o.size] for o in objects)
+
+
+def landing_inputs(objects: Iterable[LandedObject]) -> Inputs:
+    """What a landing partition is built from."""
+    return {"objects": objects_identity(objects), "rules": RULES_VERSION}
+
+
+def listed_inputs(
+    state: LakeState, table: Table, listing: LandingListing
+) -> dict[PartitionKey, Inputs]:
+    """What every partition of a landing table would be built from, of the dates that are listed."""
+    assert table.entity is not None
+    return {
+        day: landing_inputs(objects)
+        for (entity, day), objects in listing.objects.items()
+        if entity == table.entity.name
+    }
+
+
+def inputs_of(state: LakeState, table: Table) -> dict[PartitionKey, Inputs]:
+    """What every partition of a table past the landing zone would be built from now."""
+    if not any(state.exists(name) for name in state.logs if name.endswith("_landing")):
+        return {}
+    inputs = _INPUTS[table.name](state)
+    return {key: {**one, "rules": RULES_VERSION} for key, one in inputs.items()}
+
+
+def _customer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
+    log = state.logs["customer_landing"]
+    days = log.by_date if log else {}
+    records = fingerprint([str(day), state.identity("customer_landing", day)] for day in days)
+    return {None: {"customer_landing": records}}
+
+
+def _customers_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
+    readers = state.membership.of("customers_curated", None)
+    return {
+        None: {
+            "customer_trusted": state.identity("customer_trusted", None),
+            "accelerometer_trusted": f"{readers}",
+        }
+    }
+
+
+def _accelerometer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
+    return _readings(state, "accelerometer_landing", "accelerometer_trusted", "customer_trusted")
+
+
+def _step_trainer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
+    return _readings(state, "step_trainer_landing", "step_trainer_trusted", "customers_curated")
+
+
+def _readings(
+    state: LakeState, source: str, table: str, members: str
+) -> dict[PartitionKey, Inputs]:
+    """A trusted table of readings: its day's, earlier ones that it may repeat, who is in."""
+    log = state.logs[source]
+    times = _times(log)
+    earlier = _earlier(times, times)
+    return {
+        day: {
+            source: state.identity(source, day),
+            "earlier dates": fingerprint(
+                [str(e), state.identity(source, e)] for e in earlier.get(day, ())
+            ),
+            members: f"{state.membership.of(table, day)}",
+        }
+        for day in (log.by_date if log else ())
+        if day
+    }
+
+
+def _machine_learning_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
+    names = ("accelerometer_trusted", "step_trainer_trusted")
+    times = {name: _times(state.logs[name]) for name in names}
+    # A pair's later half is of the day, its earlier one of the other table's earlier dates.
+    earlier = {
+        names[0]: _earlier(times[names[1]], times[names[0]]),
+        names[1]: _earlier(times[names[0]], times[names[1]]),
+    }
+    inputs: dict[PartitionKey, Inputs] = {}
+    for day in {day for name in names for day in _days(state.logs[name])}:
+        halves = [(name, e) for name in names for e in earlier[name].get(day, ())]
+        steps = {day, *(e for name, e in halves if name == "step_trainer_trusted")}
+        owners = [[str(d), *state.membership.of("machine_learning_curated", d)] for d in steps]
+        inputs[day] = {
+            **{name: state.identity(name, day) for name in names},
+            "earlier dates": fingerprint([n, str(e), state.identity(n, e)] for n, e in halves),
+            "customers_curated": fingerprint(owners),
+        }
+    return inputs
+
+
+_INPUTS: dict[str, Callable[[LakeState], dict[PartitionKey, Inputs]]] = {
+    "customer_trusted": _customer_trusted,
+    "accelerometer_trusted": _accelerometer_trusted,
+    "customers_curated": _customers_curated,
+    "step_trainer_trusted": _step_trainer_trusted,
+    "machine_learning_curated": _machine_learning_curated,
+}
+
+
+def _days(log: TableLog | None) -> list[date]:
+    return [day for day in (log.by_date if log else ()) if day]
+
+
+def _times(log: TableLog | None) -> dict[date, list[TimeInterval]]:
+    """The times of every ingest date's readings, by the statistics in the log."""
+    files: Mapping[Any, list[DataFile]] = log.by_date if log else {}
+    times = {day: merged(time_intervals(of_day)) for day, of_day in files.items() if day}
+    return {day: intervals for day, intervals in times.items() if intervals}
+
+
+def _earlier(
+    of: Mapping[date, list[TimeInterval]], among: Mapping[date, list[TimeInterval]]
+) -> dict[date, list[date]]:
+    """For each date of one table, the earlier dates of another with readings of the same times."""
+    bounds = sorted((day, times[0][0], times[-1][1], times) for day, times in among.items())
+    result: dict[date, list[date]] = {}
+    for day, times in of.items():
+        first, last = times[0][0], times[-1][1]
+        result[day] = [
+            other
+            for other, start, end, other_times in bounds
+            if other < day and start <= last and first <= end and overlap(times, other_times)
+        ]
+    return result

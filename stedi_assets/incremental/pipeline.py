@@ -1,0 +1,286 @@
+"""Builds partitions: reads a table's inputs as they are at one moment, computes, writes, records.
+
+The IO manager and the refresh both go through here, so there is one way in which a partition is
+built and entered into the ledger.
+"""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.inputs import read_landing, read_upstream
+from stedi_assets.incremental.ledger import (
+    Ledger,
+    LedgerEntry,
+    PartitionKey,
+    files_of,
+    fingerprint,
+    read_ledger,
+    record,
+)
+from stedi_assets.incremental.membership import (
+    Membership,
+    compute_membership,
+    membership_key,
+    read_membership,
+)
+from stedi_assets.incremental.partition_inputs import (
+    Inputs,
+    LakeState,
+    inputs_of,
+    landing_inputs,
+)
+from stedi_assets.incremental.planner import out_of_date
+from stedi_assets.incremental.rollups import drop_rollups
+from stedi_assets.incremental.table_functions import table_functions
+from stedi_assets.lakehouse.dates import described
+from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.tables import THREADS, Lakehouse
+from stedi_assets.lakehouse.write_lock import write_lock
+from stedi_assets.landing.reader import LandedObject
+from stedi_assets.settings import Settings
+from stedi_assets.tables.schemas import TABLES, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+Listings = Mapping[date, list[LandedObject]]
+_NO_MEMBERSHIP = Membership("", {})
+_ALL = tuple(TABLES.values())
+
+
+class InputsChangedError(StediError):
+    """What a write was computed from is not what is there any more."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows together with what was read to make them: the lake's state, and for landed objects
+    their listing."""
+
+    frame: "DataFrame"
+    state: LakeState
+    listings: Listings = field(default_factory=dict)
+    last_modified: Mapping[LandedObject, float] = field(default_factory=dict)
+
+
+@dataclass
+class Pipeline:
+    """The lake's tables with their ledgers; it keeps what it last knew of them."""
+
+    lakehouse: Lakehouse
+    _ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
+    _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
+    # Data files that logs name and S3 did not list, by table.
+    _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the lake."""
+        return self.lakehouse.store.settings
+
+    def refresh(self, *, verify_files: bool = False) -> None:
+        """Read logs and ledgers anew, all at the same time: somebody else may have written.
+
+        verify_files: also list the tables' data files, to find those that are gone.
+        """
+        store = self.lakehouse.store
+        store.check()
+        with ThreadPoolExecutor(2 * THREADS) as pool:
+            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
+            logs = pool.submit(self.lakehouse.refresh, _ALL)
+            ledgers = pool.map(lambda t: read_ledger(store, t), _ALL)
+            self._ledgers = dict(zip(TABLES, ledgers, strict=True))
+            logs.result()
+            for table, files in zip(_ALL, listed, strict=True):
+                log = self.lakehouse.log(table)
+                if files is not None and log is not None:
+                    named = frozenset(file.path for file in log.files)
+                    self._missing[table.name] = named - files
+
+    def state(self, *, with_membership: bool = True) -> LakeState:
+        """What the lake holds, as it was last read or written here.
+
+        Without membership (it needs the engine where it is not kept): of landing tables only.
+        """
+        if not self._ledgers:
+            self.refresh()
+        logs = {name: self.lakehouse.log(table) for name, table in TABLES.items()}
+        membership = self._membership_of(logs) if with_membership else _NO_MEMBERSHIP
+        lost = {
+            name: frozenset(
+                file.ingest_date if TABLES[name].partitioned else None
+                for file in (log.files if log else ())
+                if file.path in self._missing[name]
+            )
+            for name, log in logs.items()
+            if self._missing.get(name)
+        }
+        return LakeState(logs, dict(self._ledgers), membership, lost)
+
+    def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
+        scope = self.settings.consent_scope
+        key = membership_key(logs, scope)
+        if self._membership.key != key:
+            kept = read_membership(self.lakehouse, key)
+            self._membership = kept or self._computed_membership(logs)
+        return self._membership
+
+    def _computed_membership(self, logs: dict[str, TableLog | None]) -> Membership:
+        try:
+            return compute_membership(self.lakehouse, logs, self.settings.consent_scope)
+        except StediError:  # perhaps a file of a roll-up is lost: all of them can be made anew
+            drop_rollups(self.lakehouse)
+            return compute_membership(self.lakehouse, logs, self.settings.consent_scope)
+
+    def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
+        """One upstream table, as far as some dates of a table need it, with what else is there."""
+        state = self.state(with_membership=table.name != "customer_trusted")
+        return Batch(read_upstream(self.lakehouse, state, table, upstream, days), state)
+
+    def read_landing(self, table: Table, days: Collection[date]) -> Batch:
+        """The records that landed for a landing table on some dates."""
+        state = self.state(with_membership=False)
+        frame, listings, last_modified = read_landing(self.lakehouse, table, days)
+        return Batch(frame, state, listings, last_modified)
+
+    def compute(self, table: Table, **inputs: Batch) -> Batch:
+        """A table's rows from its inputs, by its function in `tables/`.
+
+        inputs: the upstream tables by name; of a landing table, `records`.
+        """
+        function = table_functions(self.settings)[table.name]
+        frame = function(**{name: batch.frame for name, batch in inputs.items()})
+        return replace(next(iter(inputs.values())), frame=frame)
+
+    def read_and_compute(self, table: Table, days: Collection[date] | None) -> Batch:
+        """The rows of some dates of a table (None: all of it), from what is upstream now."""
+        if table.zone == "landing":
+            return self.compute(table, records=self.read_landing(table, days or ()))
+        upstream = {name: self.read_input(table, name, days or ()) for name in table.upstream}
+        return self.compute(table, **upstream)
+
+    def write(
+        self, table: Table, days: Collection[date] | None, batch: Batch, run_id: str = ""
+    ) -> TableLog:
+        """Replace dates of a table (None: all of it) by a batch, and enter them into the ledger.
+
+        InputsChangedError where another run wrote them, or what they are made of, since the batch
+        was read: nothing is written then.
+        """
+        keys: Sequence[PartitionKey] = [None]
+        if days is not None:
+            keys = sorted(days)
+        with write_lock(self.lakehouse.store, table.name):
+            self._assert_nothing_changed(table, keys, batch.state)
+            added = self.lakehouse.replace(table, batch.frame, days)
+            log = self.lakehouse.log(table)
+            assert log is not None, "written just now"
+            entries = self._entries(table, keys, batch, log, added, run_id)
+            self._ledgers[table.name] = record(
+                self.lakehouse.store, table, self._ledgers[table.name], log.table_id, entries
+            )
+        return log
+
+    def compacted(self, table: Table, before: TableLog) -> None:
+        """Keep the entries of partitions whose files compaction replaced; hold the write lock.
+
+        before: the log from before the compaction.
+        """
+        ledger = read_ledger(self.lakehouse.store, table)
+        self.lakehouse.refresh([table])
+        log = self.lakehouse.log(table)
+        if log is None or log.table_id != before.table_id:
+            return
+        entries: dict[PartitionKey, LedgerEntry | None] = {}
+        for key in ledger.entries:
+            entry = ledger.valid_entry(key, before)
+            if entry and entry.files != files_of(log, key):
+                entries[key] = replace(entry, files=files_of(log, key))
+        if entries:
+            self._ledgers[table.name] = record(
+                self.lakehouse.store, table, ledger, log.table_id, entries
+            )
+
+    def _assert_nothing_changed(
+        self, table: Table, keys: Sequence[PartitionKey], state: LakeState
+    ) -> None:
+        upstream = [TABLES[name] for name in table.upstream]
+        self.lakehouse.refresh([table, *upstream])
+        log, before = self.lakehouse.log(table), state.logs[table.name]
+        same_table = (log and log.table_id) == (before and before.table_id)
+        mine = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
+        changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
+        if mine and changed:
+            for t in changed:
+                self._ledgers[t.name] = read_ledger(self.lakehouse.store, t)
+            now, then = inputs_of(self.state(), table), inputs_of(state, table)
+            mine = all(now.get(key) == then.get(key) for key in keys)
+        if not mine:
+            raise InputsChangedError(
+                f"Another run wrote {table.name} or what it is made of while"
+                f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
+            )
+
+    def _entries(
+        self,
+        table: Table,
+        keys: Sequence[PartitionKey],
+        batch: Batch,
+        log: TableLog,
+        added: frozenset[str],
+        run_id: str,
+    ) -> dict[PartitionKey, LedgerEntry | None]:
+        wanted = self._inputs(table, batch)
+        entries: dict[PartitionKey, LedgerEntry | None] = {}
+        for key in keys:
+            if key not in wanted:
+                entries[key] = None
+                continue
+            files = log.files if key is None else log.by_date.get(key, [])
+            objects = batch.listings.get(key, []) if key else []
+            entries[key] = LedgerEntry(
+                wanted[key],
+                # The commit's own files: where another's stand there as well, it does not count.
+                fingerprint(f.path for f in files if f.path in added),
+                rows=sum(f.rows for f in files),
+                objects=len(objects),
+                newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
+                people=batch.state.membership.of(table.name, key)[0],
+                run_id=run_id,
+            )
+        return entries
+
+    def _inputs(self, table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
+        """What the batch was made from, by partition."""
+        if table.zone == "landing":
+            return {
+                day: landing_inputs(objects) for day, objects in batch.listings.items() if objects
+            }
+        wanted = inputs_of(batch.state, table)
+        # Membership follows from the landing tables. Where a table of people was behind these, the
+        # rows do not: the entry says so, and never matches.
+        for name in _tables_of_people(table):
+            if out_of_date(batch.state, TABLES[name]):
+                behind = f"behind {uuid.uuid4().hex}"
+                return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
+        return wanted
+
+
+def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:
+    """The objects in a table's folder, by their paths there."""
+    folder = f"{table.path}/"
+    # A log's folder comes before the partitions' by its name, and is long: it is left out.
+    after = f"{folder}_delta_log0" if table.partitioned else None
+    return frozenset(entry["Key"][len(folder) :] for entry in store.objects(folder, after=after))
+
+
+def _tables_of_people(table: Table) -> set[str]:
+    """The unpartitioned tables that a table is made of, directly or not."""
+    direct = {name for name in table.upstream if not TABLES[name].partitioned}
+    return direct.union(*(_tables_of_people(TABLES[name]) for name in direct))

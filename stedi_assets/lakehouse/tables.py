@@ -1,0 +1,187 @@
+"""Reads and writes Delta tables on S3, without Dagster: one atomic commit a write.
+
+A DataFrame that was read stays as it was: it names a version. A write replaces whole dates (or the
+whole table) in one commit, and says which data files the commit added.
+"""
+
+import random
+import time
+import uuid
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.dates import described, on_days
+from stedi_assets.lakehouse.delta_log import TableLog, read_log, refreshed
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.spark.dialect import is_lost_race
+from stedi_assets.spark.errors import redacted_message
+from stedi_assets.spark.session import SparkSessions
+from stedi_assets.tables.schemas import Table, spark_schema
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+WRITE_ATTEMPTS = 10
+THREADS = 8
+# A DataFrame names its view until it is computed: no step reads so many versions of a table
+# before it computes the first.
+_MAX_VIEWS = 20
+Logs = Mapping[str, TableLog | None]
+
+
+@dataclass
+class Lakehouse:
+    """The Delta tables of one lake, through one engine; what it knows of their logs is its own."""
+
+    store: ObjectStore
+    spark: SparkSessions
+    _logs: dict[str, TableLog | None] = field(default_factory=dict, init=False)
+    # Temporary views by table, one a version, oldest first; of the session that they are in.
+    _views: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
+    _views_of: Any = field(default=None, init=False)
+
+    @property
+    def spark_session(self) -> "SparkSession":
+        """The session of the engine that STEDI_SPARK names, started when it is first used."""
+        return self.spark.spark_session
+
+    def log(self, table: Table) -> TableLog | None:
+        """A table's log as it was last read or written here; None where there is no table."""
+        if table.name not in self._logs:
+            self._logs[table.name] = read_log(self.store, table)
+        return self._logs[table.name]
+
+    def refresh(self, tables: Iterable[Table]) -> None:
+        """Read the logs of tables anew, at the same time: somebody else may have written."""
+        tables = list(tables)
+        if not tables:
+            return
+        with ThreadPoolExecutor(THREADS) as pool:
+            logs = pool.map(lambda t: refreshed(self.store, t, self._logs.get(t.name)), tables)
+            self._logs.update(zip([t.name for t in tables], logs, strict=True))
+
+    def read(
+        self, table: Table, predicate: str | None = None, log: TableLog | None = None
+    ) -> "DataFrame":
+        """A table, or its rows that a SQL predicate takes; StediError where it is not there.
+
+        log: the version to read; the newest that is known, where it is not given.
+        """
+        log = log or self.log(table)
+        if log is None:
+            raise StediError(
+                f"{table.name} was never materialized: run `stedi catch-up`, or materialize it by"
+                f" `dagster asset materialize -m stedi_assets.definitions --select {table.name}`."
+            )
+        frame = self._version(table, log)
+        return frame if predicate is None else frame.where(predicate)
+
+    def _version(self, table: Table, log: TableLog) -> "DataFrame":
+        """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
+        spark = self.spark_session
+        if self._views_of is not spark:
+            self._views_of, self._views = spark, {}
+        name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
+        views = self._views.setdefault(table.name, {})
+        if name not in views:
+            reader = spark.read.format("delta").option("versionAsOf", str(log.version))
+            frame = reader.load(self.store.settings.uri(table.path))
+            frame.select(*table.column_names).createOrReplaceTempView(name)
+            views[name] = None
+            for old in list(views)[:-_MAX_VIEWS]:
+                views.pop(old, None)
+                spark.catalog.dropTempView(old)
+        return spark.table(name)
+
+    def replace(
+        self,
+        table: Table,
+        frame: "DataFrame",
+        days: Collection[date] | None,
+        column: str = "ingest_date",
+    ) -> frozenset[str]:
+        """Replace the rows of some dates (None: all rows), in one atomic commit.
+
+        Rows of other dates are left out. Hold the table's `write_lock`. The paths of the data
+        files that the commit added; none where nothing changed. StediError where columns or types
+        are not the contract's, or the engine fails; nothing is written then.
+        """
+        check_columns(table, frame)
+        if self.log(table) is None:
+            # Looked at again: `_create` clears the place, and another may have been first.
+            self._logs[table.name] = read_log(self.store, table) or _create(self.store, table)
+        predicate, scope = "true", ""
+        if days is not None:
+            predicate, scope = on_days(days, column), f" for {described(days)}"
+            frame = frame.where(predicate)
+        token = self._commit(table, frame, predicate, scope)
+        self.refresh([table])
+        log = self.log(table)
+        return log.commits.get(token, frozenset()) if log else frozenset()
+
+    def _commit(self, table: Table, frame: "DataFrame", predicate: str, scope: str) -> str:
+        # Always with a predicate: an overwrite without one of a table that is empty is for Sail a
+        # blind append, which never conflicts: of two at once both would stay.
+        token = uuid.uuid4().hex
+        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
+        writer = writer.option("replaceWhere", predicate)
+        for attempt in range(1, WRITE_ATTEMPTS + 1):
+            try:
+                writer.save(self.store.settings.uri(table.path))
+            except Exception as error:  # the engines' own error classes have nothing in common
+                if is_lost_race(error) and attempt < WRITE_ATTEMPTS:
+                    time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
+                    continue
+                why = redacted_message(error, self.store.settings.spark)
+                raise StediError(f"{table.name} was not written{scope}: {why}") from None
+            else:
+                return token
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _create(store: ObjectStore, table: Table) -> TableLog | None:
+    """Make a table without rows; what is left of one that was lost goes first."""
+    from deltalake import DeltaTable, Field, Schema
+    from deltalake.exceptions import CommitFailedError, DeltaError
+    from deltalake.schema import PrimitiveType
+
+    store.delete_below(f"{table.path}/")
+    names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
+    try:
+        DeltaTable.create(
+            store.settings.uri(table.path),
+            Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
+            mode="ignore",
+            partition_by=[table.partition_column] if table.partition_column else None,
+            description=table.row,
+            storage_options=store.storage_options,
+        )
+    except CommitFailedError:
+        pass  # another run created it meanwhile
+    except (DeltaError, OSError) as error:
+        raise StediError(
+            f"{table.name} was not created: {redacted_message(error, store.settings.spark)}"
+        ) from None
+    return read_log(store, table)
+
+
+def check_columns(table: Table, frame: "DataFrame") -> None:
+    """StediError where the DataFrame's columns are not the contract's, in names, types, order."""
+    wanted = {f.name: f.dataType.simpleString() for f in spark_schema(table.columns).fields}
+    given = {f.name: f.dataType.simpleString() for f in frame.schema.fields}
+    if list(given.items()) == list(wanted.items()):
+        return
+    wrong = [
+        *(f"{name} is missing" for name in wanted if name not in given),
+        *(f"{name} is not in the contract" for name in given if name not in wanted),
+        *(
+            f"{name} is {given[name]}, not {wanted[name]}"
+            for name in wanted
+            if name in given and given[name] != wanted[name]
+        ),
+    ] or [f"their order is not {', '.join(wanted)}"]
+    raise StediError(f"Columns of {table.name} differ from the contract: {'; '.join(wrong)}.")
