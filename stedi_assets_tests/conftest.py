@@ -10,6 +10,8 @@ from functools import cached_property
 import dagster as dg
 import pytest
 
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.local import s3_server as local
 from stedi_assets.local.s3_server import LocalS3
@@ -80,20 +82,31 @@ class TestLake:
         from stedi_assets.definitions import defs
         from stedi_assets.incremental.planner import Work
         from stedi_assets.defs.jobs import run_arguments
-        from stedi_assets.incremental.planner import PlannedRun
-
         job = self.defs.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             asset_selection=[dg.AssetKey(name) for name in names] or None,
             **run_arguments(PlannedRun(start, end or start)),
         )
 
-    def catch_up(self) -> int:
+    def catch_up(self, *, failing_on: date | None = None, say: list[str] | None = None) -> int:
+        """Catch up in this process; how many runs it took.
+
+        failing_on: no run of the graph over this date succeeds, as if its objects could not be
+        read. say: takes the lines that are said.
+        """
         from stedi_assets.defs.jobs import run_here
         from stedi_assets.incremental.reconcile import catch_up
 
         with dg.DagsterInstance.ephemeral() as instance:
-            return catch_up(self.pipeline, run_here(self.defs, instance), lambda _line: None)
+            run = run_here(self.defs, instance)
+
+            def run_or_fail(planned: PlannedRun) -> None:
+                if failing_on in planned.days:
+                    raise StediError(f"{planned} failed")
+                run(planned)
+
+            lines = [] if say is None else say
+            return catch_up(self.pipeline, run_or_fail, lines.append)
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""

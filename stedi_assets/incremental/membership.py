@@ -45,6 +45,10 @@ class Membership:
         """How many are in a table's partition, and their hash; (0, "") where there is nobody."""
         return self.sets.get(table, {}).get(key, (0, ""))
 
+    def identity(self, table: str, key: PartitionKey) -> str:
+        """The same for the same people or devices in a table's partition."""
+        return "{} {}".format(*self.of(table, key))
+
 
 def membership_key(logs: Logs, consent_scope: str) -> str:
     """What a membership follows from: the landing tables' files, and the scope of consent."""

@@ -86,11 +86,10 @@ def _customer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
 
 
 def _customers_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
-    readers = state.membership.of("customers_curated", None)
     return {
         None: {
             "customer_trusted": state.identity("customer_trusted", None),
-            "accelerometer_trusted": f"{readers}",
+            "accelerometer_trusted": state.membership.identity("customers_curated", None),
         }
     }
 
@@ -116,7 +115,7 @@ def _readings(
             "earlier dates": fingerprint(
                 [str(e), state.identity(source, e)] for e in earlier.get(day, ())
             ),
-            members: f"{state.membership.of(table, day)}",
+            members: state.membership.identity(table, day),
         }
         for day in (log.by_date if log else ())
         if day

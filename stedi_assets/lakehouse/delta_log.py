@@ -1,14 +1,14 @@
 """What a table's Delta log says: its data files, with the statistics that the project uses.
 
-A `TableLog` is a value. It is read once by delta-rs and then brought up to date by one listing of
-the log's newest entries: S3 charges by the request, in time and in money.
+A `TableLog` is a value. It is read once, from the newest checkpoint on, and then brought up to date
+by one listing of the log's newest entries: S3 charges by the request, in time and in money.
 """
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
+THREADS = 8
 # A commit's `userMetadata` says which write of ours made it.
 Commits = Mapping[str, frozenset[str]]  # token -> the paths of the data files that it added
 
@@ -29,6 +30,7 @@ class DataFile:
     path: str
     rows: int
     bytes: int
+    partition: str | None  # the value of the partition column, as the log has it
     ingest_date: date | None
     malformed: int
     # First and last time of the readings in it, ms since the epoch; None where it has none.
@@ -77,45 +79,75 @@ def read_log(store: ObjectStore, table: Table) -> TableLog | None:
     None where there is no table: it was never written, or what is left of its log cannot be read
     any more because entries of it are missing (then it is created anew).
     """
-    import pyarrow
-    from deltalake import DeltaTable
-    from deltalake.exceptions import DeltaError, TableNotFoundError
-
-    entries = {e["Key"].rpartition("/")[2]: e for e in store.objects(f"{table.path}/_delta_log/")}
-    if not _is_complete(entries):
+    folder = f"{table.path}/_delta_log/"
+    entries = {
+        e["Key"].rpartition("/")[2]: e["ETag"] for e in store.objects(folder, until=f"{folder}9")
+    }
+    versions, checkpoint = _versions(entries)
+    if not versions:
         return None
-    try:
-        delta = DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
-    except TableNotFoundError:
+    names = [f"{version:020}.json" for version in versions]
+    start = [f"{checkpoint:020}.checkpoint.parquet"] if checkpoint is not None else []
+    with ThreadPoolExecutor(THREADS) as pool:
+        bodies = list(pool.map(lambda name: store.get(folder + name), [*start, *names]))
+    if None in bodies:
         return None
-    except (DeltaError, OSError) as error:
-        raise StediError(
-            f"The Delta log of {table.name} cannot be read ({type(error).__name__}): check S3, or"
-            " build the tables anew with `stedi rebuild`."
-        ) from None
-    actions = pyarrow.table(delta.get_add_actions(flatten=True)).to_pylist()
-    version = delta.version()
-    entry = entries.get(f"{version:020}.json")
-    return TableLog(
-        str(delta.metadata().id),
-        version,
-        entry["ETag"] if entry else "",
-        tuple(_from_action(action, table.time_column) for action in actions),
+    lines = [_checkpoint_lines(body[0]) for body in bodies[: len(start)] if body]
+    lines += [_entry_lines(body[0]) for body in bodies[len(start) :] if body]
+    newest = versions[-1] if versions else -1
+    log = TableLog("", -1, "", ())
+    for version, of_version in zip(
+        [*([checkpoint] if start else []), *versions], lines, strict=True
+    ):
+        log = _applied(log, table, int(version or 0), "", of_version)
+    return (
+        replace(log, version=newest, etag=entries[names[-1]], commits={}) if log.table_id else None
     )
 
 
-def _is_complete(names: Iterable[str]) -> bool:
-    """Whether a log's entries lead without a gap from its start or a checkpoint to the newest."""
-    versions, checkpoints = set(), {-1}
+def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
+    """The versions to read, oldest first, and the checkpoint before them; none where one lacks.
+
+    The newest entry is always read, also where a checkpoint holds it: it tells table from table.
+    """
+    versions, checkpoints = set(), set()
     for name in names:
         if match := re.fullmatch(r"(\d{20})\.json", name):
             versions.add(int(match[1]))
-        elif match := re.match(r"(\d{20})\.checkpoint\.", name):
+        elif match := re.fullmatch(r"(\d{20})\.checkpoint\.parquet", name):
             checkpoints.add(int(match[1]))
-    newest = max(versions | checkpoints)
-    if newest < 0:
-        return False
-    return set(range(max(checkpoints) + 1, newest + 1)) <= versions
+    newest = max(versions, default=-1)
+    start = max((c for c in checkpoints if c <= newest), default=None)
+    wanted = range(0 if start is None else start + 1, newest + 1)
+    if newest < 0 or not set(wanted) <= versions:
+        return [], None
+    return [*wanted] or [newest], start
+
+
+def _entry_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """The actions of a log entry: kind and content."""
+    return [next(iter(json.loads(line).items())) for line in body.splitlines() if line.strip()]
+
+
+def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """The same of a checkpoint."""
+    import pyarrow.parquet as pq
+    from pyarrow import BufferReader
+
+    file = pq.ParquetFile(BufferReader(body))
+    names = {"metaData.id", "add.path", "add.size", "add.stats"}
+    found = {file.schema.column(n).path for n in range(len(file.schema))}
+    columns = [c for c in found if c in names or c.startswith("add.partitionValues.")]
+    lines: list[tuple[str, dict[str, Any]]] = []
+    for row in file.read(columns=columns).to_pylist():
+        if row["metaData"] and row["metaData"]["id"]:
+            lines.append(("metaData", row["metaData"]))
+        if row["add"] and row["add"]["path"]:
+            add = row["add"]
+            lines.append(
+                ("add", {**add, "partitionValues": dict(add.get("partitionValues") or ())})
+            )
+    return lines
 
 
 def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLog | None:
@@ -133,71 +165,60 @@ def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLo
     same = entries.get(f"{log.version:020}.json") == log.etag
     if not same or newer != list(range(log.version + 1, log.version + 1 + len(newer))):
         return read_log(store, table)  # another table stands there, or its log was cleaned
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(THREADS) as pool:
         commits = list(pool.map(lambda v: store.get(f"{folder}{v:020}.json"), newer))
     for version, commit in zip(newer, commits, strict=True):
-        changed = _after_commit(log, table, version, commit, entries[f"{version:020}.json"])
-        if changed is None:
+        if commit is None:
             return read_log(store, table)
-        log = changed
+        lines = _entry_lines(commit[0])
+        log = _applied(log, table, version, entries[f"{version:020}.json"], lines)
     return log
 
 
-def _after_commit(
-    log: TableLog, table: Table, version: int, commit: tuple[bytes, str] | None, etag: str
-) -> TableLog | None:
-    """The log after one more commit; None where that says more than which files there are."""
-    if commit is None:
-        return None
+def _applied(
+    log: TableLog, table: Table, version: int, etag: str, lines: list[tuple[str, dict[str, Any]]]
+) -> TableLog:
+    """The log after the actions of one more version."""
     files = {file.path: file for file in log.files}
     added: set[str] = set()
-    token = None
-    for line in commit[0].splitlines():
-        (kind, action), *_ = json.loads(line).items()
-        if kind == "metaData" and action["id"] != log.table_id:
-            return None
-        if kind == "remove":
+    token, table_id = None, log.table_id
+    for kind, action in lines:
+        if kind == "metaData":
+            table_id = str(action["id"])
+        elif kind == "remove":
             files.pop(unquote(action["path"]), None)
         elif kind == "add":
-            file = _from_entry(action, table.time_column)
+            file = _data_file(action, table)
             files[file.path] = file
             added.add(file.path)
         elif kind == "commitInfo":
             token = action.get("userMetadata")
     commits = {**log.commits, **({token: frozenset(added)} if token else {})}
-    return TableLog(log.table_id, version, etag, tuple(files.values()), commits)
+    return TableLog(table_id, version, etag, tuple(files.values()), commits)
 
 
-def _from_action(action: Mapping[str, Any], time_column: str | None) -> DataFile:
-    """A file from delta-rs's table of add actions, statistics as columns."""
-    nulls = action.get("null_count._corrupt_record")
-    return DataFile(
-        path=action["path"],
-        rows=action["num_records"],
-        bytes=action["size_bytes"],
-        ingest_date=action.get("partition.ingest_date"),
-        malformed=0 if nulls is None else action["num_records"] - nulls,
-        first_time=action.get(f"min.{time_column}"),
-        last_time=action.get(f"max.{time_column}"),
-        newest=action.get("partition.ingest_date") or action.get("max.ingest_date"),
-    )
-
-
-def _from_entry(add: Mapping[str, Any], time_column: str | None) -> DataFile:
-    """A file from the `add` action of a log entry, statistics as JSON text."""
+def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
+    """A data file from an `add` action, its statistics as JSON text."""
+    if add.get("deletionVector"):
+        raise StediError(
+            f"{table.name} has deletion vectors, which Athena and this project do not read: switch"
+            " them off (delta.enableDeletionVectors) and rewrite the table."
+        )
     statistics = json.loads(add.get("stats") or "{}")
     least, most = statistics.get("minValues", {}), statistics.get("maxValues", {})
     nulls = statistics.get("nullCount", {}).get("_corrupt_record")
     rows = statistics["numRecords"]
-    day = _date(add["partitionValues"].get("ingest_date"))
+    partition = add["partitionValues"].get(table.partition_column)
+    day = _date(partition) if table.partitioned else None
     return DataFile(
         path=unquote(add["path"]),
         rows=rows,
         bytes=add["size"],
+        partition=partition,
         ingest_date=day,
         malformed=0 if nulls is None else rows - nulls,
-        first_time=least.get(time_column),
-        last_time=most.get(time_column),
+        first_time=least.get(table.time_column),
+        last_time=most.get(table.time_column),
         newest=day or _date(most.get("ingest_date")),
     )
 

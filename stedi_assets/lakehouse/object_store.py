@@ -85,6 +85,17 @@ class ObjectStore:
                 return None
             return answer["Body"].read(), answer["ETag"]
 
+    def get_range(self, path: str, start: int, end: int) -> bytes:
+        """The bytes of an object from start to before end; GoneError where there is none."""
+        with translate_s3_errors(self.client, f"reading {path}"):
+            answer = self.client.get_object(
+                Bucket=self.settings.bucket,
+                Key=self.settings.key(path),
+                Range=f"bytes={start}-{end - 1}",
+            )
+            body: bytes = answer["Body"].read()
+        return body
+
     def get_json(self, path: str) -> Any:
         """The JSON file at a path, or None where there is none."""
         found = self.get(path)

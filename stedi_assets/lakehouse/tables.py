@@ -9,16 +9,26 @@ import time
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.dates import described, on_days
+from stedi_assets.lakehouse.delta_commit import (
+    CHECKPOINT_INTERVAL,
+    commit,
+    entry_path,
+    first_entry,
+    write_checkpoint,
+    write_files,
+)
 from stedi_assets.lakehouse.delta_log import TableLog, read_log, refreshed
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.spark.dialect import is_lost_race
-from stedi_assets.spark.errors import redacted_message
+from stedi_assets.spark.errors import is_engine_error, redacted_message
 from stedi_assets.spark.session import SparkSessions
 from stedi_assets.tables.schemas import Table, spark_schema
 
@@ -114,58 +124,57 @@ class Lakehouse:
         if self.log(table) is None:
             # Looked at again: `_create` clears the place, and another may have been first.
             self._logs[table.name] = read_log(self.store, table) or _create(self.store, table)
-        predicate, scope = "true", ""
+        predicate = "true" if days is None else on_days(days, column)
         if days is not None:
-            predicate, scope = on_days(days, column), f" for {described(days)}"
             frame = frame.where(predicate)
-        token = self._commit(table, frame, predicate, scope)
+        token = uuid.uuid4().hex
+        try:
+            if self.store.settings.spark == "embedded":
+                self._write_files_and_commit(table, frame, days, token)
+            else:
+                self._write_by_delta(table, frame, predicate, token)
+        except Exception as error:
+            if not is_engine_error(error):
+                raise
+            scope = f" for {described(days)}" if days else ""
+            why = redacted_message(error, self.store.settings.spark)
+            raise StediError(f"{table.name} was not written{scope}: {why}") from None
         self.refresh([table])
         log = self.log(table)
         return log.commits.get(token, frozenset()) if log else frozenset()
 
-    def _commit(self, table: Table, frame: "DataFrame", predicate: str, scope: str) -> str:
-        # Always with a predicate: an overwrite without one of a table that is empty is for Sail a
-        # blind append, which never conflicts: of two at once both would stay.
-        token = uuid.uuid4().hex
+    def _write_files_and_commit(
+        self, table: Table, frame: "DataFrame", days: Collection[date] | None, token: str
+    ) -> None:
+        log = self._logs[table.name]
+        assert log is not None, "created before"
+        added = write_files(self.store, table, frame, f"part-{token}")
+        values = None if days is None else {day.isoformat() for day in days}
+        removed = [f for f in log.files if values is None or f.partition in values]
+        if added or removed:
+            commit(self.store, table, log, added, removed, token)
+            if (log.version + 1) % CHECKPOINT_INTERVAL == 0:
+                write_checkpoint(self.store, table)
+
+    def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
         writer = writer.option("replaceWhere", predicate)
         for attempt in range(1, WRITE_ATTEMPTS + 1):
             try:
                 writer.save(self.store.settings.uri(table.path))
             except Exception as error:  # the engines' own error classes have nothing in common
-                if is_lost_race(error) and attempt < WRITE_ATTEMPTS:
-                    time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
-                    continue
-                why = redacted_message(error, self.store.settings.spark)
-                raise StediError(f"{table.name} was not written{scope}: {why}") from None
+                if not is_lost_race(error) or attempt == WRITE_ATTEMPTS:
+                    raise
+                time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
             else:
-                return token
-        raise AssertionError("the last attempt returns or raises")
+                return
 
 
 def _create(store: ObjectStore, table: Table) -> TableLog | None:
     """Make a table without rows; what is left of one that was lost goes first."""
-    from deltalake import DeltaTable, Field, Schema
-    from deltalake.exceptions import CommitFailedError, DeltaError
-    from deltalake.schema import PrimitiveType
-
     store.delete_below(f"{table.path}/")
-    names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
-    try:
-        DeltaTable.create(
-            store.settings.uri(table.path),
-            Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
-            mode="ignore",
-            partition_by=[table.partition_column] if table.partition_column else None,
-            description=table.row,
-            storage_options=store.storage_options,
-        )
-    except CommitFailedError:
-        pass  # another run created it meanwhile
-    except (DeltaError, OSError) as error:
-        raise StediError(
-            f"{table.name} was not created: {redacted_message(error, store.settings.spark)}"
-        ) from None
+    with suppress(PreconditionError):  # another created it meanwhile
+        store.put(entry_path(table, 0), first_entry(table), IfNoneMatch="*")
     return read_log(store, table)
 
 

@@ -1,0 +1,198 @@
+"""Commits data files to a Delta table: one object that is put only where nothing is.
+
+The embedded engine writes a table in some fifty requests, since it opens it anew several times;
+S3 takes 25 ms for each. So it only writes parquet files into a folder of their own, and the commit
+is made here, from the log that is known already: which files it adds and which it removes. Until
+the commit nobody sees the files. (Apache Spark writes Delta by itself: `lakehouse/tables.py`.)
+
+Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, reader version 1, writer 2.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.tables.schemas import Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+THREADS = 8
+# The footer of a file that the engine wrote fits in this; where not, it is read once more.
+_TAIL_BYTES = 64 << 10
+# Another checkpoint after so many commits: opening a table reads all entries since the last one.
+CHECKPOINT_INTERVAL = 10
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A data file that was written and is not committed yet; path in the table's folder."""
+
+    path: str
+    bytes: int
+    partition: str | None  # the value of the partition column, as text
+    statistics: Mapping[str, Any]
+
+
+def entry_path(table: Table, version: int) -> str:
+    """The path of a version's log entry."""
+    return f"{table.path}/_delta_log/{version:020}.json"
+
+
+def first_entry(table: Table) -> bytes:
+    """The log entry that makes a table without rows, as delta-rs writes it."""
+    from deltalake import DeltaTable, Field, Schema
+    from deltalake.schema import PrimitiveType
+
+    names = {"bigint": "long", "double": "double", "string": "string", "date": "date"}
+    with tempfile.TemporaryDirectory() as folder:
+        DeltaTable.create(
+            folder,
+            Schema([Field(c.name, PrimitiveType(names[c.type])) for c in table.columns]),
+            partition_by=[table.partition_column] if table.partition_column else None,
+            description=table.row,
+        )
+        return (Path(folder) / "_delta_log" / f"{0:020}.json").read_bytes()
+
+
+def write_files(store: ObjectStore, table: Table, frame: "DataFrame", folder: str) -> list[NewFile]:
+    """Write a DataFrame as parquet files into a new folder of a table's folder."""
+    writer = frame.write.mode("append")
+    if table.partition_column:
+        writer = writer.partitionBy(table.partition_column)
+    writer.parquet(store.settings.uri(f"{table.path}/{folder}"))
+    listed = [
+        entry
+        for entry in store.objects(f"{table.path}/{folder}/")
+        if entry["Key"].endswith(".parquet") and entry["Size"]
+    ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [f for f in pool.map(lambda entry: _new_file(store, table, entry), listed) if f]
+
+
+def _new_file(store: ObjectStore, table: Table, entry: Mapping[str, Any]) -> NewFile | None:
+    """A file with its statistics, from its footer; None where it has no rows."""
+    path = entry["Key"][len(table.path) + 1 :]
+    partition = None
+    if table.partition_column:
+        parent = path.split("/")[-2]
+        partition = unquote(parent.removeprefix(f"{table.partition_column}="))
+    statistics = _statistics(store, table, entry["Key"], entry["Size"])
+    if not statistics["numRecords"]:
+        return None
+    return NewFile(path, entry["Size"], partition, statistics)
+
+
+def _statistics(store: ObjectStore, table: Table, key: str, size: int) -> dict[str, Any]:
+    """Rows, and of the columns that the project asks for, minima, maxima and nulls.
+
+    No column that says who a person is has any: log entries outlive the rows.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow import BufferReader
+
+    tail = store.get_range(key, max(0, size - _TAIL_BYTES), size)
+    footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
+    if footer_bytes > len(tail):
+        tail = store.get_range(key, size - footer_bytes, size)
+    footer = pq.read_metadata(BufferReader(tail))
+    wanted = {table.time_column, "ingest_date"} - {None, table.partition_column}
+    least: dict[str, Any] = {}
+    most: dict[str, Any] = {}
+    nulls = 0
+    for group in (footer.row_group(n) for n in range(footer.num_row_groups)):
+        for column in (group.column(n) for n in range(group.num_columns)):
+            name, found = column.path_in_schema, column.statistics
+            if name == "_corrupt_record" and found is not None:
+                nulls += found.null_count
+            if name in wanted and found is not None and found.has_min_max:
+                least[name] = min(least.get(name, found.min), found.min)
+                most[name] = max(most.get(name, found.max), found.max)
+    statistics = {
+        "numRecords": footer.num_rows,
+        "minValues": {name: _plain(value) for name, value in least.items()},
+        "maxValues": {name: _plain(value) for name, value in most.items()},
+        "nullCount": {},
+    }
+    if table.entity is not None:
+        statistics["nullCount"] = {"_corrupt_record": nulls}
+    return statistics
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, date) else value
+
+
+def commit(
+    store: ObjectStore,
+    table: Table,
+    log: TableLog,
+    added: Collection[NewFile],
+    removed: Iterable[DataFile],
+    token: str,
+) -> None:
+    """Add and remove files in one commit, the version after the log's.
+
+    token: kept in the commit, to find it again. PreconditionError where another was first.
+    """
+    now = int(time.time() * 1000)
+    lines: list[dict[str, Any]] = [
+        {
+            "commitInfo": {
+                "timestamp": now,
+                "operation": "WRITE",
+                "operationParameters": {"mode": "Overwrite"},
+                "engineInfo": "stedi_assets",
+                "userMetadata": token,
+            }
+        }
+    ]
+    for file in removed:
+        lines.append(
+            {
+                "remove": {
+                    "path": quote(file.path, safe="/=-_.~"),
+                    "deletionTimestamp": now,
+                    "dataChange": True,
+                    "extendedFileMetadata": True,
+                    "partitionValues": _partition_values(table, file.partition),
+                    "size": file.bytes,
+                }
+            }
+        )
+    for new in added:
+        lines.append(
+            {
+                "add": {
+                    "path": quote(new.path, safe="/=-_.~"),
+                    "partitionValues": _partition_values(table, new.partition),
+                    "size": new.bytes,
+                    "modificationTime": now,
+                    "dataChange": True,
+                    "stats": json.dumps(new.statistics),
+                }
+            }
+        )
+    body = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
+    store.put(entry_path(table, log.version + 1), body, IfNoneMatch="*")
+
+
+def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:
+    return {table.partition_column: value} if table.partition_column else {}
+
+
+def write_checkpoint(store: ObjectStore, table: Table) -> None:
+    """Sum up a table's log so far, so that opening it reads one object and the entries since."""
+    from deltalake import DeltaTable
+
+    uri = store.settings.uri(table.path)
+    DeltaTable(uri, storage_options=store.storage_options).create_checkpoint()

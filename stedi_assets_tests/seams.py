@@ -1,0 +1,92 @@
+"""The one place where tests reach into the core: a hook before a write, and kills around commits.
+
+A test says `with seams.kill("commit", "customer_trusted", "after"): lake.catch_up()`. After the
+core changes its names, these functions are all that has to follow.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytest
+
+# What a process can be killed around: a table's Delta commit, a partition's ledger entry.
+POINTS = ("commit", "entry")
+
+
+class Killed(BaseException):
+    """The process is gone: no handler of an Exception sees it."""
+
+
+def _table_written(self: Any, table: Any, *_arguments: Any) -> str:
+    return table.name
+
+
+def _table_entered(_lake: Any, entity: str, *_arguments: Any) -> str:
+    return f"{entity}_landing"
+
+
+def _places(point: str) -> tuple[Any, str, Callable[..., str]]:
+    """Where a point is: an object, its attribute, and which table a call of it is about."""
+    from stedi_assets.defs.io_managers import DeltaIOManager
+    from stedi_assets.incremental import ledger
+
+    return {
+        "write": (DeltaIOManager, "write", _table_written),
+        "commit": (DeltaIOManager, "_commit", _table_written),
+        "entry": (ledger, "record", _table_entered),
+    }[point]
+
+
+@contextmanager
+def kill(point: str, table: str | None, when: str, nth: int = 1) -> Iterator[list[str]]:
+    """Within it the nth time that a table (None: any) gets to a point, Killed before or after it.
+
+    Gives a list that then holds the table's name; it stays empty where nothing got there.
+    """
+    place, name, table_of = _places(point)
+    original, left, died = getattr(place, name), [nth], []
+
+    def dying(*arguments: Any, **named: Any) -> Any:
+        mine = table_of(*arguments, **named)
+        if table in (None, mine):
+            left[0] -= 1
+        if left[0] or table not in (None, mine):
+            return original(*arguments, **named)
+        if when == "after":
+            original(*arguments, **named)
+        died.append(mine)
+        left[0] = -1
+        raise Killed(f"{when} the {point} of {mine}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, dying)
+        with suppress(Killed):
+            yield died
+
+
+@contextmanager
+def before_write(table: str, action: Callable[[], None]) -> Iterator[None]:
+    """Within it, something happens once between a table's reading of its inputs and its commit.
+
+    Before the table's lock is taken: others may write the table in it.
+    """
+    place, name, table_of = _places("write")
+    original, left = getattr(place, name), [action]
+
+    def acting(*arguments: Any, **named: Any) -> Any:
+        if left and table_of(*arguments, **named) == table:
+            left.pop()()
+        return original(*arguments, **named)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(place, name, acting)
+        yield
+    assert not left, f"{table} was not written"
+
+
+def restart() -> None:
+    """Forget what this process knows of lakes, as a new process would."""
+    from stedi_assets.lakehouse.object_store import open_lake
+
+    open_lake.cache_clear()
