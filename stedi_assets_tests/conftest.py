@@ -79,9 +79,8 @@ class TestLake:
         self, start: date | None, end: date | None = None, *names: str
     ) -> dg.ExecuteInProcessResult:
         """Materialize tables (none named: all) for a date or a range of them."""
-        from stedi_assets.definitions import defs
-        from stedi_assets.incremental.planner import Work
         from stedi_assets.defs.jobs import run_arguments
+
         job = self.defs.resolve_implicit_global_asset_job_def()
         return job.execute_in_process(
             asset_selection=[dg.AssetKey(name) for name in names] or None,

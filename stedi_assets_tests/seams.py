@@ -18,23 +18,15 @@ class Killed(BaseException):
     """The process is gone: no handler of an Exception sees it."""
 
 
-def _table_written(self: Any, table: Any, *_arguments: Any) -> str:
-    return table.name
-
-
-def _table_entered(_lake: Any, entity: str, *_arguments: Any) -> str:
-    return f"{entity}_landing"
-
-
-def _places(point: str) -> tuple[Any, str, Callable[..., str]]:
-    """Where a point is: an object, its attribute, and which table a call of it is about."""
-    from stedi_assets.defs.io_managers import DeltaIOManager
-    from stedi_assets.incremental import ledger
+def _places(point: str) -> tuple[Any, str, int]:
+    """Where a point is: an object, its attribute, and which argument of a call is the table."""
+    from stedi_assets.incremental import pipeline
+    from stedi_assets.lakehouse.tables import Lakehouse
 
     return {
-        "write": (DeltaIOManager, "write", _table_written),
-        "commit": (DeltaIOManager, "_commit", _table_written),
-        "entry": (ledger, "record", _table_entered),
+        "write": (pipeline.Pipeline, "write", 1),
+        "commit": (Lakehouse, "replace", 1),
+        "entry": (pipeline, "record", 1),
     }[point]
 
 
@@ -44,11 +36,11 @@ def kill(point: str, table: str | None, when: str, nth: int = 1) -> Iterator[lis
 
     Gives a list that then holds the table's name; it stays empty where nothing got there.
     """
-    place, name, table_of = _places(point)
+    place, name, argument = _places(point)
     original, left, died = getattr(place, name), [nth], []
 
     def dying(*arguments: Any, **named: Any) -> Any:
-        mine = table_of(*arguments, **named)
+        mine = arguments[argument].name
         if table in (None, mine):
             left[0] -= 1
         if left[0] or table not in (None, mine):
@@ -71,11 +63,11 @@ def before_write(table: str, action: Callable[[], None]) -> Iterator[None]:
 
     Before the table's lock is taken: others may write the table in it.
     """
-    place, name, table_of = _places("write")
+    place, name, argument = _places("write")
     original, left = getattr(place, name), [action]
 
     def acting(*arguments: Any, **named: Any) -> Any:
-        if left and table_of(*arguments, **named) == table:
+        if left and arguments[argument].name == table:
             left.pop()()
         return original(*arguments, **named)
 
@@ -83,10 +75,3 @@ def before_write(table: str, action: Callable[[], None]) -> Iterator[None]:
         patch.setattr(place, name, acting)
         yield
     assert not left, f"{table} was not written"
-
-
-def restart() -> None:
-    """Forget what this process knows of lakes, as a new process would."""
-    from stedi_assets.lakehouse.object_store import open_lake
-
-    open_lake.cache_clear()

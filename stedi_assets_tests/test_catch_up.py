@@ -202,7 +202,9 @@ def test_the_daily_sweep_fails_after_it_did_the_rest(lake):
         job = lake.defs.resolve_job_def("daily_sweep")
         result = job.execute_in_process(instance=instance, raise_on_error=False)
     failures = [e for e in result.all_events if e.is_step_failure]
-    assert any("everything else is up to date" in str(e.event_specific_data.error) for e in failures)
+    assert any(
+        "everything else is up to date" in str(e.event_specific_data.error) for e in failures
+    )
     assert any(row[1] == T0 + 3000 for row in lake.table("accelerometer_trusted"))
 
 

@@ -41,8 +41,10 @@ def days_of_run(context: dg.AssetCheckExecutionContext) -> Days:
 
 
 def _rows(pipeline: Pipeline, table: Table, days: Days) -> "DataFrame":
-    by_date = days is not None and table.partitioned
-    return pipeline.lakehouse.read(table, on_days(days or ()) if by_date else None)
+    if days is None or not table.partitioned:
+        return pipeline.lakehouse.read(table)
+    files = _files(pipeline, table, days)
+    return pipeline.lakehouse.read(table, on_days(days), files=files)
 
 
 def _read(pipeline: Pipeline, name: str) -> "DataFrame":
@@ -219,7 +221,7 @@ def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
         trusted = pipeline.lakehouse.read(table)
     else:
         state = pipeline.state(with_membership=False)
-        trusted = read_with_lookback(pipeline.lakehouse, state, table, days, [source.name])
+        trusted, _ = read_with_lookback(pipeline.lakehouse, state, table, days, [source.name])
     # By hash: among a hundred million readings a missing one is taken for another, and so not
     # missed, with a probability of 5e-12.
     missing = eligible.select(_hash(table).alias("key")).join(

@@ -1,7 +1,7 @@
 """Reads what a table is made of: whole, rolled up, or some dates and earlier rows that matter."""
 
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ from stedi_assets.incremental.change_detection import list_landing
 from stedi_assets.incremental.membership import readers
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
-from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days
+from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.reader import LandedObject, read_landed
@@ -26,31 +26,33 @@ _WIDE, _MAX_INTERVALS = 3 * _DAY, 100
 
 def read_upstream(
     lakehouse: Lakehouse, state: LakeState, table: Table, upstream: str, days: Collection[date]
-) -> "DataFrame":
-    """The rows of an upstream table that some dates of a table are made of.
+) -> tuple["DataFrame", int]:
+    """The rows of an upstream table that some dates of a table are made of, and at most how many.
 
     Of customer_landing only current records matter, of accelerometer_trusted to customers_curated
     only who is in it: both come from roll-ups. Of tables of readings the earlier dates' rows are
     read that may repeat the dates' readings, or pair with them. StediError where there is no table.
     """
+    log = state.logs[upstream]
+    rows = sum(file.rows for file in log.files) if log else 0
     if upstream == "customer_landing":
-        return rolled_up(lakehouse, CURRENT_RECORDS, _log(state, upstream))
+        return rolled_up(lakehouse, CURRENT_RECORDS, log), rows
     if table.name == "customers_curated" and upstream == "accelerometer_trusted":
         users = rolled_up(lakehouse, DATES_OF_USERS, state.logs["accelerometer_landing"])
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
-        return readers(users, consent(trusted, scope)).select("user")
+        return readers(users, consent(trusted, scope)).select("user"), rows
     if not TABLES[upstream].partitioned:
-        return _read(lakehouse, state, upstream)
+        return _read(lakehouse, state, upstream), rows
     return read_with_lookback(lakehouse, state, TABLES[upstream], days, table.rows_from)
 
 
-def _log(state: LakeState, name: str) -> TableLog | None:
-    return state.logs[name]
-
-
 def _read(
-    lakehouse: Lakehouse, state: LakeState, name: str, predicate: str | None = None
+    lakehouse: Lakehouse,
+    state: LakeState,
+    name: str,
+    predicate: str | None = None,
+    files: Sequence[DataFile] | None = None,
 ) -> "DataFrame":
     """A table as the state has it; without rows where nothing was ever landed for it."""
     log = state.logs[name]
@@ -58,7 +60,7 @@ def _read(
         return lakehouse.read(TABLES[name], predicate)  # says that the table is not there
     if log is None:
         return lakehouse.spark_session.createDataFrame([], spark_schema(TABLES[name].columns))
-    return lakehouse.read(TABLES[name], predicate, log)
+    return lakehouse.read(TABLES[name], predicate, log, files)
 
 
 def read_with_lookback(
@@ -67,8 +69,10 @@ def read_with_lookback(
     table: Table,
     days: Collection[date],
     within: Iterable[str],
-) -> "DataFrame":
+) -> tuple["DataFrame", int]:
     """A table's rows of some dates, and earlier ones taken at the times of these dates' readings.
+
+    Also how many there are at most.
 
     within: the tables whose readings on the dates say at which times.
     """
@@ -91,20 +95,30 @@ def read_with_lookback(
         for first, last in intervals
     ]
     predicate = on_days(days)
-    newest = max(days, default=None)
-    if newest and terms and _has_earlier(state.logs[table.name], days):
-        predicate += f" OR (ingest_date < DATE'{newest}' AND ({' OR '.join(terms)}))"
-    return _read(lakehouse, state, table.name, predicate)
+    files = [file for day in days for file in _files(state.logs[table.name], day)]
+    earlier = _earlier_files(state.logs[table.name], days, intervals)
+    if earlier:
+        predicate += f" OR (ingest_date < DATE'{max(days)}' AND ({' OR '.join(terms)}))"
+    frame = _read(lakehouse, state, table.name, predicate, files + earlier)
+    return frame, sum(file.rows for file in files + earlier)
 
 
 def _files(log: TableLog | None, day: date) -> "Iterable[DataFile]":
     return log.by_date.get(day, ()) if log else ()
 
 
-def _has_earlier(log: TableLog | None, days: Collection[date]) -> bool:
-    """Whether a table has dates before the newest of some that are not among them."""
-    known = set(log.by_date) if log else set()
-    return any(day < max(days) for day in known - set(days) if day)
+def _earlier_files(
+    log: TableLog | None, days: Collection[date], intervals: Collection[TimeInterval]
+) -> list[DataFile]:
+    """A table's files of other dates before the newest of some, with readings of some times."""
+    newest = max(days, default=None)
+    return [
+        file
+        for day, files in (log.by_date if log and newest else {}).items()
+        if day and newest and day < newest and day not in days
+        for file in files
+        if overlap(time_intervals([file]), intervals)
+    ]
 
 
 def _days_with_readings(
@@ -113,7 +127,8 @@ def _days_with_readings(
     """The days (UTC) on which the readings of some ingest dates were taken."""
     from pyspark.sql import functions as F
 
-    rows = _read(lakehouse, state, table.name, on_days(days))
+    files = [file for day in days for file in _files(state.logs[table.name], day)]
+    rows = _read(lakehouse, state, table.name, on_days(days), files)
     day = F.floor(F.col(str(table.time_column)) / _DAY).cast("bigint").alias("day")
     taken = rows.groupBy(day).agg(F.count("ingest_date").alias("n")).collect()
     return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in taken if d.day is not None]

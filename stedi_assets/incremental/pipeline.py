@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 
 Listings = Mapping[date, list[LandedObject]]
 _NO_MEMBERSHIP = Membership("", {})
+_LEAST_RECORD = 40  # bytes of text
+_GZIP_RATIO = 20
 _ALL = tuple(TABLES.values())
 
 
@@ -65,6 +67,7 @@ class Batch:
 
     frame: "DataFrame"
     state: LakeState
+    rows: int  # at most, of what was read
     listings: Listings = field(default_factory=dict)
     last_modified: Mapping[LandedObject, float] = field(default_factory=dict)
 
@@ -141,13 +144,15 @@ class Pipeline:
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
         """One upstream table, as far as some dates of a table need it, with what else is there."""
         state = self.state(with_membership=table.name != "customer_trusted")
-        return Batch(read_upstream(self.lakehouse, state, table, upstream, days), state)
+        frame, rows = read_upstream(self.lakehouse, state, table, upstream, days)
+        return Batch(frame, state, rows)
 
     def read_landing(self, table: Table, days: Collection[date]) -> Batch:
         """The records that landed for a landing table on some dates."""
         state = self.state(with_membership=False)
         frame, listings, last_modified = read_landing(self.lakehouse, table, days)
-        return Batch(frame, state, listings, last_modified)
+        size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
+        return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified)
 
     def compute(self, table: Table, **inputs: Batch) -> Batch:
         """A table's rows from its inputs, by its function in `tables/`.
@@ -156,7 +161,8 @@ class Pipeline:
         """
         function = table_functions(self.settings)[table.name]
         frame = function(**{name: batch.frame for name, batch in inputs.items()})
-        return replace(next(iter(inputs.values())), frame=frame)
+        rows = sum(batch.rows for batch in inputs.values())
+        return replace(next(iter(inputs.values())), frame=frame, rows=rows)
 
     def read_and_compute(self, table: Table, days: Collection[date] | None) -> Batch:
         """The rows of some dates of a table (None: all of it), from what is upstream now."""
@@ -178,7 +184,7 @@ class Pipeline:
             keys = sorted(days)
         with write_lock(self.lakehouse.store, table.name):
             self._assert_nothing_changed(table, keys, batch.state)
-            added = self.lakehouse.replace(table, batch.frame, days)
+            added = self.lakehouse.replace(table, batch.frame, days, rows=batch.rows)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
             entries = self._entries(table, keys, batch, log, added, run_id)
@@ -270,6 +276,11 @@ class Pipeline:
                 behind = f"behind {uuid.uuid4().hex}"
                 return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
         return wanted
+
+
+def _text_bytes(landed: LandedObject) -> int:
+    """About how much text an object holds."""
+    return landed.size * (_GZIP_RATIO if landed.key.lower().endswith(".gz") else 1)
 
 
 def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:

@@ -145,7 +145,7 @@ def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "Da
     if len(log.by_date) < 2 or newest is None:
         return rollup.reduce(lakehouse.read(rollup.source, log=log))
     older = _up_to_date(lakehouse, rollup, log, newest)
-    rest = lakehouse.read(rollup.source, on_days([newest]), log)
+    rest = lakehouse.read(rollup.source, on_days([newest]), log, log.by_date[newest])
     whole = older.unionAll(rollup.reduce(rest))
     return whole if rollup.by_month else rollup.reduce(whole)
 
@@ -213,9 +213,14 @@ def _update(
     """Make the changed dates' part of the roll-up anew, or all of it where that is not enough."""
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
 
-    def reduced(days: Collection[str]) -> "DataFrame":
-        of_days = on_days([date.fromisoformat(day) for day in days])
-        return rollup.reduce(lakehouse.read(rollup.source, of_days, log))
+    rows_read = 0
+
+    def reduced(names: Collection[str]) -> "DataFrame":
+        nonlocal rows_read
+        days = [date.fromisoformat(name) for name in names]
+        files = [file for day in days for file in log.by_date[day]]
+        rows_read += sum(file.rows for file in files)
+        return rollup.reduce(lakehouse.read(rollup.source, on_days(days), log, files))
 
     if rollup.by_month and held:
         months = {date.fromisoformat(f"{day[:7]}-01") for day in changed}
@@ -225,9 +230,17 @@ def _update(
         if kept:  # Sail does not plan a union with what it sees to be empty
             old = lakehouse.read(rollup.table, on_days([date.fromisoformat(d) for d in kept]))
             rows = rows.unionAll(old) if made else old
-        lakehouse.replace(rollup.table, rows, months, _MONTH.name)
+        rows_read += _rows(lakehouse, rollup)
+        lakehouse.replace(rollup.table, rows, months, _MONTH.name, rows_read)
     elif held and not held.keys() & changed:
-        old = lakehouse.read(rollup.table)
-        lakehouse.replace(rollup.table, rollup.reduce(old.unionAll(reduced(changed))), None)
+        both = rollup.reduce(lakehouse.read(rollup.table).unionAll(reduced(changed)))
+        rows_read += _rows(lakehouse, rollup)
+        lakehouse.replace(rollup.table, both, None, rows=rows_read)
     else:
-        lakehouse.replace(rollup.table, reduced(wanted), None)
+        made_anew = reduced(wanted)
+        lakehouse.replace(rollup.table, made_anew, None, rows=rows_read)
+
+
+def _rows(lakehouse: Lakehouse, rollup: Rollup) -> int:
+    log = lakehouse.log(rollup.table)
+    return sum(file.rows for file in log.files) if log else 0

@@ -86,13 +86,13 @@ def _new_file(store: ObjectStore, table: Table, entry: Mapping[str, Any]) -> New
     if table.partition_column:
         parent = path.split("/")[-2]
         partition = unquote(parent.removeprefix(f"{table.partition_column}="))
-    statistics = _statistics(store, table, entry["Key"], entry["Size"])
+    statistics = statistics_of(store, table, entry["Key"], entry["Size"])
     if not statistics["numRecords"]:
         return None
     return NewFile(path, entry["Size"], partition, statistics)
 
 
-def _statistics(store: ObjectStore, table: Table, key: str, size: int) -> dict[str, Any]:
+def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict[str, Any]:
     """Rows, and of the columns that the project asks for, minima, maxima and nulls.
 
     No column that says who a person is has any: log entries outlive the rows.
@@ -119,8 +119,8 @@ def _statistics(store: ObjectStore, table: Table, key: str, size: int) -> dict[s
                 most[name] = max(most.get(name, found.max), found.max)
     statistics = {
         "numRecords": footer.num_rows,
-        "minValues": {name: _plain(value) for name, value in least.items()},
-        "maxValues": {name: _plain(value) for name, value in most.items()},
+        "minValues": {name: plain(value) for name, value in least.items()},
+        "maxValues": {name: plain(value) for name, value in most.items()},
         "nullCount": {},
     }
     if table.entity is not None:
@@ -128,7 +128,8 @@ def _statistics(store: ObjectStore, table: Table, key: str, size: int) -> dict[s
     return statistics
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A statistic as JSON has it."""
     return value.isoformat() if isinstance(value, date) else value
 
 

@@ -7,11 +7,13 @@ whole table) in one commit, and says which data files the commit added.
 import random
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
@@ -25,8 +27,9 @@ from stedi_assets.lakehouse.delta_commit import (
     write_checkpoint,
     write_files,
 )
-from stedi_assets.lakehouse.delta_log import TableLog, read_log, refreshed
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog, read_log, refreshed
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.small_files import SMALL_ROWS, SmallFiles
 from stedi_assets.spark.dialect import is_lost_race
 from stedi_assets.spark.errors import is_engine_error, redacted_message
 from stedi_assets.spark.session import SparkSessions
@@ -53,6 +56,15 @@ class Lakehouse:
     # Temporary views by table, one a version, oldest first; of the session that they are in.
     _views: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
     _views_of: Any = field(default=None, init=False)
+    _lock: Lock = field(default_factory=Lock, init=False)
+
+    @cached_property
+    def _small_files(self) -> SmallFiles:
+        return SmallFiles(self.store)
+
+    @property
+    def _embedded(self) -> bool:
+        return self.store.settings.spark == "embedded"
 
     @property
     def spark_session(self) -> "SparkSession":
@@ -75,11 +87,16 @@ class Lakehouse:
             self._logs.update(zip([t.name for t in tables], logs, strict=True))
 
     def read(
-        self, table: Table, predicate: str | None = None, log: TableLog | None = None
+        self,
+        table: Table,
+        predicate: str | None = None,
+        log: TableLog | None = None,
+        files: Sequence[DataFile] | None = None,
     ) -> "DataFrame":
         """A table, or its rows that a SQL predicate takes; StediError where it is not there.
 
-        log: the version to read; the newest that is known, where it is not given.
+        log: the version to read; the newest that is known, where it is not given. files: those of
+        its files that hold what the predicate takes; all of them, where it is not given.
         """
         log = log or self.log(table)
         if log is None:
@@ -87,24 +104,29 @@ class Lakehouse:
                 f"{table.name} was never materialized: run `stedi catch-up`, or materialize it by"
                 f" `dagster asset materialize -m stedi_assets.definitions --select {table.name}`."
             )
-        frame = self._version(table, log)
+        files = log.files if files is None else files
+        if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
+            frame = self.spark_session.createDataFrame(self._small_files.read(table, files))
+        else:
+            frame = self._version(table, log)
         return frame if predicate is None else frame.where(predicate)
 
     def _version(self, table: Table, log: TableLog) -> "DataFrame":
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
         spark = self.spark_session
-        if self._views_of is not spark:
-            self._views_of, self._views = spark, {}
         name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
-        views = self._views.setdefault(table.name, {})
-        if name not in views:
-            reader = spark.read.format("delta").option("versionAsOf", str(log.version))
-            frame = reader.load(self.store.settings.uri(table.path))
-            frame.select(*table.column_names).createOrReplaceTempView(name)
-            views[name] = None
-            for old in list(views)[:-_MAX_VIEWS]:
-                views.pop(old, None)
-                spark.catalog.dropTempView(old)
+        with self._lock:
+            if self._views_of is not spark:
+                self._views_of, self._views = spark, {}
+            views = self._views.setdefault(table.name, {})
+            if name not in views:
+                reader = spark.read.format("delta").option("versionAsOf", str(log.version))
+                frame = reader.load(self.store.settings.uri(table.path))
+                frame.select(*table.column_names).createOrReplaceTempView(name)
+                views[name] = None
+                for old in list(views)[:-_MAX_VIEWS]:
+                    views.pop(old, None)
+                    spark.catalog.dropTempView(old)
         return spark.table(name)
 
     def replace(
@@ -113,11 +135,13 @@ class Lakehouse:
         frame: "DataFrame",
         days: Collection[date] | None,
         column: str = "ingest_date",
+        rows: int | None = None,
     ) -> frozenset[str]:
         """Replace the rows of some dates (None: all rows), in one atomic commit.
 
-        Rows of other dates are left out. Hold the table's `write_lock`. The paths of the data
-        files that the commit added; none where nothing changed. StediError where columns or types
+        Rows of other dates are left out. rows: how many there are at the most, where that is known.
+        Hold the table's `write_lock`. The paths of the data files that the commit added; none where
+        nothing changed. StediError where columns or types
         are not the contract's, or the engine fails; nothing is written then.
         """
         check_columns(table, frame)
@@ -129,8 +153,9 @@ class Lakehouse:
             frame = frame.where(predicate)
         token = uuid.uuid4().hex
         try:
-            if self.store.settings.spark == "embedded":
-                self._write_files_and_commit(table, frame, days, token)
+            if self._embedded:
+                small = rows is not None and rows <= SMALL_ROWS
+                self._write_files_and_commit(table, frame, days, token, small)
             else:
                 self._write_by_delta(table, frame, predicate, token)
         except Exception as error:
@@ -144,11 +169,19 @@ class Lakehouse:
         return log.commits.get(token, frozenset()) if log else frozenset()
 
     def _write_files_and_commit(
-        self, table: Table, frame: "DataFrame", days: Collection[date] | None, token: str
+        self,
+        table: Table,
+        frame: "DataFrame",
+        days: Collection[date] | None,
+        token: str,
+        small: bool,
     ) -> None:
         log = self._logs[table.name]
         assert log is not None, "created before"
-        added = write_files(self.store, table, frame, f"part-{token}")
+        if small:
+            added = self._small_files.write(table, frame.toArrow(), token)
+        else:
+            added = write_files(self.store, table, frame, f"part-{token}")
         values = None if days is None else {day.isoformat() for day in days}
         removed = [f for f in log.files if values is None or f.partition in values]
         if added or removed:
