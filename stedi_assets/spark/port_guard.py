@@ -94,7 +94,8 @@ class PortGuard:
         own = [served[address] for address in dialled & served.keys()]
         new = [one for one in own if os.fstat(one.fileno()).st_ino not in self._admitted]
         for one in new:
-            one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            with suppress(FileNotFoundError):  # it has no filter any more
+                one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
             self._admitted.add(os.fstat(one.fileno()).st_ino)
         return len(new)
 
