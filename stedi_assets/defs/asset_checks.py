@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import Dates, DeltaIOManager, telling_no_data
+from stedi_assets.defs.io_managers import Dates, DeltaIOManager
 from stedi_assets.incremental import change_detection as observation
 from stedi_assets.incremental import ledger
 from stedi_assets.incremental.reconcile import RANGE_TAGS
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, summarized
 from stedi_assets.settings import today
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     consents,
     current_records,
@@ -296,7 +297,7 @@ def _checks_of(table: Table) -> list[tuple[_Check, bool]]:
 
 
 def _outcome(check: _Check, io: DeltaIOManager, table: Table, dates: Dates | None) -> Outcome:
-    with telling_no_data(f"The check {check.__name__} of {table.name}"):
+    with redact_engine_errors(f"The check {check.__name__} of {table.name}"):
         return check(io, table, dates)
 
 

@@ -6,13 +6,11 @@ a table means (`assets/`), what its columns are (`schemas.py`).
 
 import functools
 import random
-import re
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -29,7 +27,8 @@ from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.reader import landed_objects, read_landed
 from stedi_assets.settings import load_settings, today
 from stedi_assets.spark.dialect import is_lost_race, refusing
-from stedi_assets.spark.session import SparkSessions, diagnosis
+from stedi_assets.spark.errors import redact_engine_errors, redacted_message
+from stedi_assets.spark.session import SparkSessions
 from stedi_assets.tables.schemas import ENTITIES, TABLES, Entity, Table, spark_schema
 
 if TYPE_CHECKING:
@@ -127,22 +126,6 @@ def earlier_predicate(dates: Dates, spans: Iterable[Span], time_column: str) -> 
     return f"({dates.predicate}) OR ({earlier})"
 
 
-@contextmanager
-def telling_no_data(doing: str) -> Iterator[None]:
-    """Around what asks an engine: its errors as one StediError, without what they quote of data."""
-    try:
-        yield
-    except Exception as error:
-        # The engines' own error classes have nothing in common but where they come from.
-        if not any(c.__module__.startswith(_ENGINES) for c in type(error).__mro__):
-            raise
-        raise StediError(f"{doing} failed: {_why(error)}") from None
-
-
-def _why(error: Exception) -> str:
-    return diagnosis(error, load_settings().spark) or first_line(str(error))
-
-
 class DeltaIOManager(dg.ConfigurableIOManager):
     """Reads and writes the eight tables as Delta tables under STEDI_LAKE."""
 
@@ -157,7 +140,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ reading
 
-    @telling_no_data("Reading an input")
+    @redact_engine_errors("Reading an input")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The upstream table as a DataFrame: its partitions that the run asks for, or all of it."""
         table = TABLES[context.asset_key.path[-1]]
@@ -232,7 +215,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
 
     # ------------------------------------------------------------------ writing
 
-    @telling_no_data("Writing a table")
+    @redact_engine_errors("Writing a table")
     def handle_output(self, context: dg.OutputContext, obj: "DataFrame") -> None:
         """Replace the partitions that the run writes, or the whole table, in one commit."""
         table = TABLES[context.asset_key.path[-1]]
@@ -329,7 +312,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
         except CommitFailedError:
             pass  # another run created it meanwhile
         except (DeltaError, OSError) as error:
-            line = first_line(str(error))
+            line = redacted_message(error)
             raise StediError(f"{table.name} was not created: {line}") from None
         self.lake.look_again(table)
 
@@ -346,7 +329,7 @@ class DeltaIOManager(dg.ConfigurableIOManager):
                 if is_lost_race(error) and attempt < ATTEMPTS:
                     time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
                     continue
-                why = _why(error)
+                why = redacted_message(error, load_settings().spark)
                 raise StediError(f"{table.name} was not written{scope}: {why}") from None
             else:
                 return token
@@ -412,40 +395,12 @@ def _guarded(table: Table, frame: "DataFrame", dates: Dates | None) -> "DataFram
     return refusing(frame, dates.predicate, "ingest_date", message)
 
 
-# What `_guarded` says, wherever an engine puts it.
-_OF_THE_GUARD = re.compile(
-    r"a row of [a-z_]+ has ingest_date [-0-9nul]+, outside the dates being written, [-0-9]+"
-    r"( to [-0-9]+)?"
-)
-# How the engines begin what they say of themselves and of storage. Anything else may be a text
-# made of rows (`raise_error`).
-_OF_THE_ENGINE = re.compile(
-    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]"
-    r"|(arrow|cast|delta|delta kernel|execution|external|generic s3|internal|i/?o|object ?store"
-    r"|parquet|resources|schema|transport)[a-z ]* (error|exhausted)|failed to|error during)",
-    re.IGNORECASE,
-)
-
-
-def first_line(message: str) -> str:
-    """The first line of an engine's message, without what it quotes of the data."""
-    if guard := _OF_THE_GUARD.search(message):
-        return guard[0]
-    line = message.strip().splitlines()[0] if message.strip() else "no message"
-    if not _OF_THE_ENGINE.match(line):
-        return "the engine failed with a message that may hold data, so it is not shown."
-    # Engines do not escape what they quote: from the first quotation mark to the last one.
-    for mark in "\"'`":
-        line = re.sub(f"{mark}.*{mark}|{mark}.*", f"{mark}…{mark}", line)
-    return re.sub(r"\S*@\S*", "…", line)[:300]
-
-
 class LandedObjects(dg.ConfigurableIOManager):
     """Reads the landed objects of the days that a landing table's run writes."""
 
     io_manager: dg.ResourceDependency[DeltaIOManager]
 
-    @telling_no_data("Reading landed objects")
+    @redact_engine_errors("Reading landed objects")
     def load_input(self, context: dg.InputContext) -> "DataFrame":
         """The records landed on the days: fields, `_corrupt_record`, `ingest_date`."""
         self.io_manager.lake.look_again()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from stedi_assets.defs.assets import curated, trusted
-from stedi_assets.defs.io_managers import DeltaIOManager, telling_no_data
+from stedi_assets.defs.io_managers import DeltaIOManager
 from stedi_assets.defs.partitions import INGEST_DATES
 from stedi_assets.incremental import stale_markers as stale
 from stedi_assets.incremental.rollups import (
@@ -26,6 +26,7 @@ from stedi_assets.incremental.rollups import (
     on_days,
     summarized,
 )
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     current_records,
     devices_with_one_owner,
@@ -62,7 +63,7 @@ class Membership:
             return True  # nothing to settle before the first run
         return bool(self.settled.get("versions") == self.versions)
 
-    @telling_no_data("Looking for the partitions of changed people")
+    @redact_engine_errors("Looking for the partitions of changed people")
     def settle(self) -> bool:
         """Mark the partitions that changed people concern; True where there may be more to do.
 

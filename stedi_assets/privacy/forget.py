@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import DeltaIOManager, telling_no_data
+from stedi_assets.defs.io_managers import DeltaIOManager
 from stedi_assets.lakehouse.object_store import GoneError, Lake
 from stedi_assets.landing import record_parser as records
 from stedi_assets.landing.reader import UnreadableError, landed_text
 from stedi_assets.privacy.vacuum import erase_versions
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     current_records,
     normalized_email,
@@ -163,7 +164,7 @@ def rows_of(io: DeltaIOManager, person: Person) -> dict[str, int]:
     return found
 
 
-@telling_no_data("Looking for a person")
+@redact_engine_errors("Looking for a person")
 def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     """What the lake holds about a person and on what consent; nothing that tells who they are."""
     person = find(io, email)
@@ -184,7 +185,7 @@ def holdings(io: DeltaIOManager, email: str) -> dict[str, Any]:
     }
 
 
-@telling_no_data("Forgetting a person")
+@redact_engine_errors("Forgetting a person")
 def forget(io: DeltaIOManager, person: Person, command: str) -> dict[str, Any]:
     """Take a person out of every landed object; what was taken, as the audit row that is kept.
 

@@ -65,8 +65,8 @@ def _start() -> tuple[Any, PortGuard | None]:
         except OSError as error:
             server.stop()
             raise StediError(
-                f"The embedded engine does not start: its port cannot be guarded ({error.strerror}),"
-                " so other users of this machine could run code as you. Use STEDI_SPARK=local[*],"
+                "The embedded engine does not start: its port cannot be guarded"
+                f" ({error.strerror}), so other users of this machine could run code as you. Use STEDI_SPARK=local[*],"
                 " or a machine of your own."
             ) from None
         # Somebody connected in the moment before the guard was there.
@@ -85,7 +85,7 @@ class _GuardedChannel(DefaultChannelBuilder):
         super().__init__(url, channelOptions=options)
         self._guard = guard
 
-    def toChannel(self) -> grpc.Channel:  # noqa: N802 - pyspark's name
+    def toChannel(self) -> grpc.Channel:
         """A channel whose connections, the first and any later one, pass the guard."""
         channel = super().toChannel()
         guard = self._guard

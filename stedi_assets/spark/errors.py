@@ -115,7 +115,9 @@ def _code(error: BaseException) -> str:
     return found[1] if found else ""
 
 
-_KEY = re.compile(r"(?:s3a?://)?[^\s\"'`,;()<>{}\[\]|]*(?:_delta_log|landing|ingest_date=)[^\s\"'`,;()<>]*")
+_KEY = re.compile(
+    r"(?:s3a?://)?[^\s\"'`,;()<>{}\[\]|]*(?:_delta_log|landing|ingest_date=)[^\s\"'`,;()<>]*"
+)
 _QUOTED = [re.compile(f"{mark}.*{mark}|{mark}.*") for mark in "\"'`"]
 _DATE = re.compile(r"ingest_date\s*(?:=|is|>=|<=)?\s*(?:DATE)?\s*['\"]?(\d{4}-\d\d-\d\d)")
 _TOKEN = re.compile(r"[^\s,;:()\[\]{}<>=!?]+")
@@ -145,4 +147,6 @@ def _shown_word(token: str) -> str:
 
 def _shown_key(key: str) -> str:
     """An object key without a part that may be somebody's address."""
-    return "/".join("…" if re.search("@|%40", part) else part for part in key.rstrip(".:").split("/"))
+    return "/".join(
+        "…" if re.search("@|%40", part) else part for part in key.rstrip(".:").split("/")
+    )

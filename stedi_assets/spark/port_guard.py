@@ -17,7 +17,7 @@ from pathlib import Path
 
 # Values of Linux that Python's socket module does not name.
 _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
-# Classic BPF on a TCP segment: passed without a payload (handshake, acknowledgement, end), else not.
+# Classic BPF on a TCP segment: one without a payload passes (handshake, acknowledgement, end).
 _ONLY_WITHOUT_PAYLOAD = (
     (0x30, 0, 0, 12),  # A = byte 12: the header's length in words, in its upper four bits
     (0x74, 0, 0, 4),  # A = A >> 4
