@@ -66,8 +66,8 @@ def _start() -> tuple[Any, PortGuard | None]:
             server.stop()
             raise StediError(
                 "The embedded engine does not start: its port cannot be guarded"
-                f" ({error.strerror}), so other users of this machine could run code as you. Use STEDI_SPARK=local[*],"
-                " or a machine of your own."
+                f" ({error.strerror}), so other users of this machine could run code as you."
+                " Use STEDI_SPARK=local[*], or a machine of your own."
             ) from None
         # Somebody connected in the moment before the guard was there.
         server.stop()

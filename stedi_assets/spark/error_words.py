@@ -10,26 +10,26 @@ if in into is it its more no not of on only or other out same than that the thei
 unexpected until was were when where which while with within without
 
 access action actions add address aggregate already append array arrow async attempt attempts batch
-batches because begin bigint binary body boolean bucket buffer byte bytes cache call cast catalog
-change changed check checkpoint checksum child client close closed collect column columns commit
-commits committed compute computation concurrent condition conflict conflicts connect connection
-convert conversion corrupt count create created credentials data database datafusion date deadline
-decimal decode decompress default delete deleted delta deserialize detected directory disk double
-downcast dropped duplicate during empty encode end entry error errors exceeded execute execution
-executor exhausted exist existing exists expected expression external fail failed fetch field
-fields file files filter final find finished float folder footer format found function generic get
-given group gzip handshake header host http https id identifier index input insert inside int
-integer internal interrupted invalid io iterator join json kernel key kind large latest left length
-level limit line list listing literal load local location lock log logical lost malformed memory
-merge message metadata method missing mode name names negative nested network null nullable number
-object objects offset open operation operator option options order outside overflow overwrite page
-panic panicked parallel parquet parse parser parsing partition partitions path peer pending
-permission physical plan planning point policy pool precondition predicate prefix problem process
-properties property protocol provided put query range reached read reader reading receive received
-record records refused region rejected remote removed rename replace request requests required
-reserve reset resolve resource resources response result retries retry returned root row rows run
-runtime scalar scan schema seconds segment send server service session sets size snapshot sort
-source space spill sql stack start state statistics status storage store stream string struct
+batches because begin being bigint binary body boolean bucket buffer byte bytes cache call cast
+catalog change changed check checkpoint checksum child client close closed collect column columns
+commit commits committed computation compute concurrent condition conflict conflicts connect
+connection conversion convert corrupt count create created credentials data database datafusion date
+dates deadline decimal decode decompress default delete deleted delta deserialize detected device
+directory disk double downcast dropped duplicate during empty encode end entry error errors exceeded
+execute execution executor exhausted exist existing exists expected expression external fail failed
+fetch field fields file files filter final find finished float folder footer format found function
+generic get given group gzip handshake header host http https id identifier index input insert
+inside int integer internal interrupted invalid io iterator join json kernel key kind large latest
+left length less level limit line list listing literal load local location lock log logical lost
+malformed memory merge message metadata method missing mode name names negative nested network null
+nullable number object objects offset open operation operator option options order outside overflow
+overwrite page panic panicked parallel parquet parse parser parsing partition partitions path peer
+pending permission physical plan planning point policy pool precondition predicate prefix problem
+process properties property protocol provided put query range reached read reader reading receive
+received record records refused region rejected remote removed rename replace request requests
+required reserve reset resolve resource resources response result retries retry returned root row
+rows run runtime scalar scan schema seconds segment send server service session sets size snapshot
+sort source space spill sql stack start state statistics status storage store stream string struct
 subquery support supported system table tables task tasks temporary term thread time timed timeout
 timestamp tls token too transaction transport tree type types unable unavailable underlying union
 unique unknown unsupported update upload user utf value values version versions view window write

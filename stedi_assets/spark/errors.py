@@ -132,8 +132,10 @@ def redact(message: str) -> str:
     for quoted in _QUOTED:
         # Engines do not escape what they quote: from the first quotation mark to the last one.
         line = quoted.sub(lambda match: f"{match[0][0]}…{match[0][0]}", line)
-    line = _TOKEN.sub(lambda match: _shown_word(match[0]), line)
-    line = re.sub(r"…(?:[\s,;:()\[\]{}<>=!?]*…)+", "…", line).strip()[:_MAX_SHOWN]
+    code = re.match(r"\[[A-Z0-9_.]+\]|", line)
+    start = code.end() if code else 0
+    words = _TOKEN.sub(lambda match: _shown_word(match[0]), line[start:])
+    line = line[:start] + re.sub(r"…(?:[\s,;:]*…)+", "…", words).rstrip()[:_MAX_SHOWN]
     named = [*(f"object {key}" for key in keys), *(f"ingest_date {day}" for day in dates)]
     return line + (f" ({', '.join(named)})" if named else "")
 
