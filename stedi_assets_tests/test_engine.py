@@ -72,7 +72,7 @@ def test_another_java_is_named(monkeypatch, tmp_path, version, number):
 )
 def test_a_server_that_does_not_answer_is_named(check, address):
     address = address.format(port=free_port())
-    with pytest.raises(StediError, match="docs/deploying.md") as error:
+    with pytest.raises(StediError, match=r"docs/deploying\.md") as error:
         check(address, 1)
     assert f"answers at STEDI_SPARK={address}" in str(error.value)
 
