@@ -37,6 +37,12 @@ def test_only_the_engines_own_words_are_shown(message, shown):
     assert not any(value in line for value in ("Ann", "Brien", "a@", "1990", "5551234567"))
 
 
+def test_ingest_dates_are_shown_and_birthdays_are_not():
+    line = redact("a row of customer_trusted has ingest_date 2022-06-19, born 1990-01-02")
+    assert line.startswith("a row of customer_trusted has ingest_date 2022-06-19")
+    assert "1990" not in line
+
+
 def test_object_keys_are_shown_without_an_address_in_them():
     line = redact("External error: 'landing/customer/ingest_date=2022-06-18/ann@x.org/b.json' lost")
     assert "landing/customer/ingest_date=2022-06-18/…/b.json" in line
@@ -47,6 +53,7 @@ def test_class_code_operation_and_table_are_shown_and_the_full_text_is_the_owner
     monkeypatch, tmp_path
 ):
     monkeypatch.setenv("STEDI_HOME", str(tmp_path))
+    monkeypatch.setenv("STEDI_ERROR_LOG", "on")
     with (
         pytest.raises(StediError) as error,
         redact_engine_errors("Writing customer_trusted"),

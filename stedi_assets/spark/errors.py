@@ -106,7 +106,7 @@ def diagnosis(error: BaseException, engine: str) -> str | None:
 
 def _code(error: BaseException) -> str:
     """The error's condition, or gRPC's status; '' where it has none."""
-    for name in ("getCondition", "getErrorClass", "code"):
+    for name in ("getCondition", "code"):
         ask = getattr(error, name, None)
         with_code = ask() if callable(ask) else None
         if with_code:
@@ -119,7 +119,12 @@ _KEY = re.compile(
     r"(?:s3a?://)?[^\s\"'`,;()<>{}\[\]|]*(?:_delta_log|landing|ingest_date=)[^\s\"'`,;()<>]*"
 )
 _QUOTED = [re.compile(f"{mark}.*{mark}|{mark}.*") for mark in "\"'`"]
-_DATE = re.compile(r"ingest_date\s*(?:=|is|>=|<=)?\s*(?:DATE)?\s*['\"]?(\d{4}-\d\d-\d\d)")
+# Ingest dates, as engines and we write them; no other date is shown, it may be a birthday.
+_DATE = r"\d{4}-\d\d-\d\d"
+_INGEST_DATES = re.compile(
+    rf"ingest_date\s*(?:=|>=|<=)?\s*(?:DATE)?\s*['\"]?({_DATE})"
+    rf"|dates being written, ({_DATE})(?: to ({_DATE}))?"
+)
 _TOKEN = re.compile(r"[^\s,;:()\[\]{}<>=!?]+")
 
 
@@ -128,23 +133,22 @@ def redact(message: str) -> str:
     lines = message.strip().splitlines()
     line = lines[0] if lines else "no message"
     keys = list(dict.fromkeys(_shown_key(key) for key in _KEY.findall(message)))[:_MAX_KEYS]
-    dates = list(dict.fromkeys(_DATE.findall(message)))[:_MAX_KEYS]
+    dates = {day for days in _INGEST_DATES.findall(message) for day in days if day}
     for quoted in _QUOTED:
         # Engines do not escape what they quote: from the first quotation mark to the last one.
         line = quoted.sub(lambda match: f"{match[0][0]}…{match[0][0]}", line)
     code = re.match(r"\[[A-Z0-9_.]+\]|", line)
     start = code.end() if code else 0
-    words = _TOKEN.sub(lambda match: _shown_word(match[0]), line[start:])
+    words = _TOKEN.sub(lambda match: _shown_word(match[0], dates), line[start:])
     line = line[:start] + re.sub(r"…(?:[\s,;:]*…)+", "…", words).rstrip()[:_MAX_SHOWN]
-    named = [*(f"object {key}" for key in keys), *(f"ingest_date {day}" for day in dates)]
+    named = [f"object {key}" for key in keys]
+    named += [f"ingest_date {day}" for day in sorted(dates)[:_MAX_KEYS] if day not in line]
     return line + (f" ({', '.join(named)})" if named else "")
 
 
-def _shown_word(token: str) -> str:
+def _shown_word(token: str, dates: set[str]) -> str:
     bare = token.strip(".\"'`…-")
-    if not bare or is_engine_word(bare):
-        return token
-    return "…"
+    return token if not bare or bare in dates or is_engine_word(bare) else "…"
 
 
 def _shown_key(key: str) -> str:
