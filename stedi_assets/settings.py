@@ -41,6 +41,8 @@ class Settings:
     max_data_age_days: int = 2
     quiet_seconds: int = 10
     retention_days: int = 7
+    # The folder for full texts of engine errors, which may quote data; None: they are not kept.
+    error_folder: Path | None = None
 
     @property
     def lake(self) -> str:
@@ -177,6 +179,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     SettingsError says in one line which value cannot be, and why.
     """
     environ = os.environ if environ is None else environ
+    keeps_errors = _choice(environ, "STEDI_ERROR_LOG", ("on", "off")) == "on"
     return Settings(
         **_storage(environ),
         first_ingest_date=_date(environ, "STEDI_FIRST_INGEST_DATE", date(2022, 6, 18)),
@@ -186,4 +189,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_data_age_days=int(_number(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000)),
         quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
         retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
+        error_folder=home(environ) / "errors" if keeps_errors else None,
     )
