@@ -41,6 +41,10 @@ class Settings:
     max_data_age_days: int = 2
     quiet_seconds: int = 10
     retention_days: int = 7
+    # What is longer is one malformed row that names the object: of an object, the bytes of its
+    # text; of a record, the bytes from its `{` to its `}`.
+    max_object_bytes: int = 2 << 30
+    max_record_bytes: int = 16 << 20
 
     @property
     def lake(self) -> str:
@@ -186,4 +190,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_data_age_days=int(_number(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000)),
         quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
         retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
+        max_object_bytes=int(_number(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 60)),
+        max_record_bytes=int(_number(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30)),
     )
