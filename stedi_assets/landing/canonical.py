@@ -72,4 +72,4 @@ def as_json(line: "SparkColumn", entity: Entity) -> "SparkColumn":
     integers = "|".join(c.name for c in entity.fields if c.type == "bigint")
     doubles = [c.name for c in entity.fields if c.type == "double"]
     whole = F.regexp_replace(line, rf'("(?:{integers})":[ \t]*-?[0-9]+)\.0+', "$1")
-    return doubles_as_text(F.regexp_replace(whole, r"\},?[ \t]*$", "}"), doubles)
+    return doubles_as_text(F.regexp_replace(whole, r"\}[ \t]*,?[ \t]*$", "}"), doubles)

@@ -1,12 +1,13 @@
 """The contract's terms that more than one table uses, as DataFrame expressions."""
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
 from stedi_assets.settings import load_settings
-from stedi_assets.spark.dialect import as_number
+from stedi_assets.spark.dialect import as_number, composed
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -16,8 +17,13 @@ WHITE_SPACE = " \t\r\n"
 
 
 def normalized_email(column: str) -> "Column":
-    """An email as it is compared and stored: trimmed, lower case."""
-    return F.lower(F.btrim(F.col(column), F.lit(WHITE_SPACE)))
+    """An email as it is compared and stored: trimmed, lower case, in Unicode's NFC."""
+    return composed(F.lower(F.btrim(F.col(column), F.lit(WHITE_SPACE))))
+
+
+def normalize_email(email: str) -> str:
+    """An email as `normalized_email` makes it, of one that is at hand."""
+    return unicodedata.normalize("NFC", email.strip(WHITE_SPACE).lower())
 
 
 def normalized_serial_number(column: str = "serialNumber") -> "Column":
