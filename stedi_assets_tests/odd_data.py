@@ -246,3 +246,68 @@ def plain_objects(seed: int = 0, day: date = DATES[0]) -> dict[str, bytes]:
         f"landing/{entity}/ingest_date={day}/{seed}.json": "\n".join(map(compact, found)).encode()
         for entity, found in made.items()
     }
+
+
+def reading_line(number: int) -> str:
+    """A canonical phone reading; another number, another reading."""
+    return (
+        f'{{"user":"p1@example.com","timestamp":{T0 + number},"x":{number % 3}.5,"y":0.25,"z":-1}}'
+    )
+
+
+# Parts of JSON, and of what is nearly JSON, to make texts of.
+_FRAGMENTS = [
+    *("{}", "{", "}", "[", "]", ",", ":", '"', "\\", "\n", "\r", "\r\n", " ", "\t", "\x0b", "\0"),
+    *("null", "true", "1.0", "-0", "1e5", "0.0", "9007199254740993.0", "NaN", "\ufeff", "\ufffd"),
+    *("é", "İ", "\u2028", "\u0085", "🚲", '{"a":1}', ',{"a":1}', "}{", "},{", '"}{"'),
+]
+_SUFFIXES = [".json", ".JSON", ".gz", ".json.gz", ".GZ", ".Gz", "", ".1", ".bz2", ".xz", ".zst"]
+_SUFFIXES += [
+    ".deflate",
+    ".snappy",
+    ".lz4",
+    ".lzo",
+    ".br",
+    ".Z",
+    ".zip",
+    ".csv",
+    ".txt",
+    ".gzip",
+    ".",
+]
+
+
+def fuzzed_line(rng: random.Random, entity: str) -> str:
+    """A record of an entity, an odd line, or something made of parts of one."""
+    line = rng.choice([compact(MAKERS[entity](rng)), rng.choice(ODD_LINES[entity])])
+    for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 5])):
+        at = rng.randrange(len(line) + 1)
+        gone = rng.choice([0, 0, 1, 2, 10])
+        line = line[:at] + rng.choice(_FRAGMENTS) + line[at + gone :]
+    return line
+
+
+def fuzzed_text(rng: random.Random, entity: str) -> str:
+    """Lines of an entity with line ends of every kind, in one line or in many."""
+    separators = rng.choice([["\n"], ["\n", "\r\n", "\r", "\n\n"], ["", " ", ",", " ,\t", "\n"]])
+    lines = [fuzzed_line(rng, entity) for _ in range(rng.choice([0, 1, 2, 10, 60]))]
+    return "".join(line + rng.choice(separators) for line in lines)
+
+
+def fuzzed_object(rng: random.Random, entity: str, folder: str) -> tuple[str, bytes]:
+    """Key and bytes of an object: any name, any text, sometimes zipped, cut or damaged."""
+    clean = rng.random() < 0.3
+    lines = [compact(MAKERS[entity](rng)) for _ in range(rng.randrange(1, 30))]
+    text = "\n".join(lines) if clean else fuzzed_text(rng, entity)
+    data = rng.choice([b"", b"", b"", b"\xef\xbb\xbf"]) + text.encode()
+    stem = "".join(rng.choices("ab-+=%?*[]{}é .~#&", [9, 9] + [1] * 16, k=rng.randrange(1, 9)))
+    name = f"{rng.choice(['', '', 'sub/', 'x=1/', 'e é/'])}n{stem}{rng.choice(_SUFFIXES)}"
+    if name.lower().endswith(".gz") and rng.random() < 0.9:
+        half = rng.randrange(len(data) + 1)
+        members = rng.choice([[data], [data[:half], data[half:]]])
+        padding = bytes(rng.choice([0, 0, 1, 100]))
+        data = b"".join(gzip.compress(member, mtime=0) + padding for member in members)
+    if rng.random() < 0.1:
+        at = rng.randrange(len(data) + 1)
+        data = data[:at] + rng.choice([b"", rng.randbytes(1) + data[at + 1 :], b"\xff"])
+    return f"{folder}/{name}", data

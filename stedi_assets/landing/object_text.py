@@ -111,13 +111,19 @@ def content_chunks(
 
 
 def decoded(chunks: Iterable[bytes]) -> Iterator[str]:
-    """The text of some bytes; UnreadableError where they are not UTF-8."""
+    """The text of some bytes; UnreadableError where they are not UTF-8.
+
+    The bytes are read to their end first: of damaged gzip the damage is the reason, wherever it is.
+    """
     decoder = codecs.getincrementaldecoder("utf-8")()
+    rest = iter(chunks)
     try:
-        for chunk in chunks:
+        for chunk in rest:
             yield decoder.decode(chunk)
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
+        for _ in rest:
+            pass
         raise UnreadableError("not UTF-8") from None
 
 

@@ -130,7 +130,8 @@ def read_landed(
     """
     reader = _Reader(spark, lake, entity)
     objects = [landed for landed in objects if landed.size > 0]
-    plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects)
+    most = lake.settings.max_object_bytes
+    plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects, most)
     scan = reader.scan(plain) if plain else None
     if plain and (scan is None or not scan.is_as_expected):
         plain, more = reader.split(plain)
@@ -152,12 +153,12 @@ def read_landed(
 
 
 def _by_name_and_size(
-    objects: list[LandedObject],
+    objects: list[LandedObject], most: int
 ) -> tuple[list[LandedObject], list[LandedObject], list[LandedObject]]:
     """Plain objects and gzipped ones for an engine, and those that are read exactly."""
     small = {landed for landed in objects if landed.size <= _SMALL}
     exact = small if len(small) > _MANY else set()
-    exact |= {landed for landed in objects if not landed.has_harmless_name}
+    exact |= {o for o in objects if not o.has_harmless_name or o.size > most}
     rest = [landed for landed in objects if landed not in exact]
     plain = [landed for landed in rest if not landed.is_gzipped]
     return plain, [landed for landed in rest if landed.is_gzipped], sorted(exact)
