@@ -235,17 +235,18 @@ def test_files_of_records_read_here_go_with_the_frames_made_from_them(
 def test_memory_does_not_grow_with_an_object(lake, spark, monkeypatch):
     def chunks(*_arguments) -> Iterator[str]:
         line = "".join(reading_line(n) for n in range(1000))
-        yield from (line for _ in range(400))  # 400,000 objects on one line
+        yield from (line for _ in range(50))  # 50,000 objects on one line of 4 MB
 
     monkeypatch.setattr(exact_reader, "text_chunks", chunks)
+    monkeypatch.setattr(exact_reader, "_BATCH_ROWS", 500)
     lake.put({f"{FOLDER}/odd name": GOOD})
     objects = landed_objects(lake.lake, ENTITY.name, DATES[0])
     tracemalloc.start()
     frame = read_landed(spark, lake.lake, ENTITY, objects)
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert frame.count() == 400_000
-    assert most < 60 << 20
+    assert frame.count() == 50_000
+    assert most < 4 << 20
 
 
 @pytest.mark.slow

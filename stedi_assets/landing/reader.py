@@ -22,7 +22,7 @@ from stedi_assets.landing.canonical import as_json, is_canonical, is_in_the_usua
 from stedi_assets.landing.exact_reader import THREADS, read_exactly
 from stedi_assets.landing.layout import LandedObject as LandedObject
 from stedi_assets.landing.layout import landed_objects as landed_objects
-from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect
+from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect, starts_with_a_line
 from stedi_assets.landing.object_text import UnreadableError as UnreadableError
 from stedi_assets.landing.object_text import landed_text as landed_text
 from stedi_assets.spark.dialect import without_negative_zero
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # An engine holds thousands of lines at a time: objects with longer ones are read exactly.
 _LONGEST_LINE = CHUNK
+# Bigger objects are asked first whether a line ends soon: an engine takes a minute to find out.
+_BIG, _SOON = 8 << 20, 64 << 10
 # Of more small objects than this each costs an engine more than reading it here.
 _MANY, _SMALL = 1000, 16 << 10
 
@@ -81,19 +83,16 @@ class _Reader:
             return None
         return _Scan(row[0], row[1], row[2] or 0)
 
-    def split(self, objects: list[LandedObject]) -> tuple[list[LandedObject], list[LandedObject]]:
-        """The objects that the engine reads as the contract does, and the others."""
+    def starts_with_a_line(self, landed: LandedObject) -> bool:
+        """Whether a line ends soon in a plain object, or it is small."""
+        return landed.size <= _BIG or starts_with_a_line(self.lake, landed, _SOON)
 
-        def is_expected(landed: LandedObject) -> bool:
-            try:
-                return is_as_engines_expect(self.lake, landed, _LONGEST_LINE)
-            except GoneError:
-                return False
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            expected = list(pool.map(is_expected, objects))
-        flagged = list(zip(objects, expected, strict=True))
-        return [o for o, fine in flagged if fine], [o for o, fine in flagged if not fine]
+    def is_as_engines_expect(self, landed: LandedObject) -> bool:
+        """Whether the engine reads an object as the contract does, by reading it here."""
+        try:
+            return is_as_engines_expect(self.lake, landed, _LONGEST_LINE)
+        except GoneError:
+            return False
 
     def canonical(self, objects: list[LandedObject]) -> "DataFrame":
         """The records of objects that hold nothing else."""
@@ -132,15 +131,16 @@ def read_landed(
     objects = [landed for landed in objects if landed.size > 0]
     most = lake.settings.max_object_bytes
     plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects, most)
+    plain, huge = _divided(plain, reader.starts_with_a_line)
     scan = reader.scan(plain) if plain else None
+    unexpected: list[LandedObject] = []
     if plain and (scan is None or not scan.is_as_expected):
-        plain, more = reader.split(plain)
-        others += more
+        plain, unexpected = _divided(plain, reader.is_as_engines_expect)
         scan = reader.scan(plain) if plain else None
         if scan is None:
-            plain, others = [], others + plain
-    zipped, more = reader.split(zipped)
-    others += more
+            plain, unexpected = [], unexpected + plain
+    zipped, damaged = _divided(zipped, reader.is_as_engines_expect)
+    others += huge + unexpected + damaged
     frames = []
     if plain and scan is not None:
         frames.append((reader.by_lines if scan.not_canonical else reader.canonical)(plain))
@@ -150,6 +150,15 @@ def read_landed(
         frames += read_exactly(spark, lake, entity, others)
     cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
     return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+
+
+def _divided(
+    objects: list[LandedObject], is_so: Callable[[LandedObject], bool]
+) -> tuple[list[LandedObject], list[LandedObject]]:
+    """The objects of which something is so, and the others; several are asked at a time."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        answers = list(zip(objects, pool.map(is_so, objects), strict=True))
+    return [o for o, answer in answers if answer], [o for o, answer in answers if not answer]
 
 
 def _by_name_and_size(
