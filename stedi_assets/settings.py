@@ -43,6 +43,10 @@ class Settings:
     retention_days: int = 7
     # The folder for full texts of engine errors, which may quote data; None: they are not kept.
     error_folder: Path | None = None
+    # What is longer is one malformed row that names the object: of an object, the bytes of its
+    # text; of a record, the bytes from its `{` to its `}`.
+    max_object_bytes: int = 2 << 30
+    max_record_bytes: int = 16 << 20
 
     @property
     def lake(self) -> str:
@@ -190,4 +194,6 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
         retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
         error_folder=home(environ) / "errors" if keeps_errors else None,
+        max_object_bytes=int(_number(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 60)),
+        max_record_bytes=int(_number(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30)),
     )

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -200,8 +199,3 @@ def _check_settings(store: ObjectStore) -> None:
                 f" {'its own' if key == 'salt_fingerprint' else ours[key]}: set it as the lake"
                 " has it, or rebuild the tables as you are set with `stedi rebuild`."
             )
-
-
-def is_data(name: str) -> bool:
-    """Whether an object's name below its ingest date's folder says that it holds data."""
-    return name != "" and not name.endswith("/") and not re.search(r"(^|/)[_.]", name)
