@@ -1,0 +1,110 @@
+"""`stedi sample`, `land`, `tables`, `query`: data into the lake, and reading it."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import click
+
+from stedi_assets.cli.common import (
+    date_option,
+    example,
+    open_checked_lake,
+    warn,
+    warn_outside_partitions,
+)
+from stedi_assets.settings import load_settings, today
+
+
+@click.command(epilog=example("stedi land export/", "stedi land export/ --ingest-date 2026-11-24"))
+@click.argument("source", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option(
+    "--ingest-date",
+    callback=date_option,
+    metavar="YYYY-MM-DD",
+    help="The day it lands on; default: today, UTC.",
+)
+def land(source: Path, ingest_date: date | None) -> None:
+    """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
+
+    Nothing landed is ever overwritten: the same name and content is not sent twice, a name that
+    is there with other content lands under a name that carries the content's hash.
+    """
+    from stedi_assets.cli.progress import progress
+    from stedi_assets.landing.upload import land as land_source
+
+    lake = open_checked_lake()
+    settings = lake.settings
+    with progress("Landing") as step:
+        landed = land_source(
+            lake.client, settings.bucket, settings.prefix, source, ingest_date or today(), step
+        )
+    for warning in landed.warnings:
+        warn(warning)
+    for day in sorted(landed.dates):
+        if not settings.first_ingest_date <= day <= today():
+            warn_outside_partitions(day, settings.first_ingest_date)
+    click.echo(
+        f"Landed {landed.sent} objects in {settings.lake}"
+        f" ({landed.skipped} were there already, {landed.renamed} renamed)."
+    )
+
+
+@click.command(epilog=example("stedi sample sample/ --customers 1000 --days 7 --seed 1"))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--customers", default=200, show_default=True, help="How many customers.")
+@click.option("--days", default=3, show_default=True, help="How many ingest dates.")
+@click.option(
+    "--first-date",
+    callback=date_option,
+    metavar="YYYY-MM-DD",
+    help="The first of them; default STEDI_FIRST_INGEST_DATE.",
+)
+@click.option("--seed", default=0, show_default=True, help="The same seed, the same bytes.")
+def sample(folder: Path, customers: int, days: int, first_date: date | None, seed: int) -> None:
+    """Write synthetic data into FOLDER, in the layout that `stedi land` takes."""
+    from stedi_assets.cli.progress import progress
+    from stedi_assets.local.sample_data import write_sample
+
+    first_date = first_date or load_settings().first_ingest_date
+    with progress("Writing") as step:
+        counts = write_sample(
+            folder, customers=customers, days=days, first_date=first_date, seed=seed, progress=step
+        )
+    click.echo(f"Wrote synthetic data into {folder}; sample.json there says what is in it.")
+    click.echo(json.dumps(counts.get("total", {}), sort_keys=True))
+
+
+@click.command(epilog=example("stedi tables"))
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
+def tables(as_json: bool) -> None:
+    """The eight tables: rows, newest ingest date, Delta version, size, malformed rows."""
+    from stedi_assets.cli.query import print_tables, table_figures
+
+    figures = table_figures(open_checked_lake())
+    if as_json:
+        click.echo(json.dumps([figure.as_json() for figure in figures], indent=2))
+    else:
+        print_tables(figures)
+
+
+@click.command(
+    epilog=example(
+        'stedi query "SELECT count(*) FROM machine_learning_curated"',
+        'stedi query "SELECT * FROM customers_curated LIMIT 5" --format csv',
+    )
+)
+@click.argument("sql")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json"]),
+    default="table",
+    show_default=True,
+    help="How the answer is written.",
+)
+def query(sql: str, form: str) -> None:
+    """Run a read-only SQL query over the eight tables, by their names."""
+    from stedi_assets.cli.query import print_frame, run_query
+
+    print_frame(run_query(open_checked_lake(), sql), form)
