@@ -135,6 +135,26 @@ def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
     assert done.stderr.count(b"\n") == 1
 
 
+def test_what_an_older_version_kept_of_the_salt_is_replaced(lake, stedi):
+    settings = lake.lake.settings
+    kept = settings.of_the_lake() | {"salt_fingerprint": settings.older_salt_fingerprint()}
+    lake.lake.put_json("_stedi/settings.json", kept)
+    lake.lake._checked = False
+    assert stedi("tables")[0] == 0
+    assert lake.lake.get_json("_stedi/settings.json") == settings.of_the_lake()
+
+
+@pytest.mark.parametrize("command", ["materialize", "catch-up"])
+@pytest.mark.parametrize(
+    ("home", "said"), [("dagster", "is a relative path"), ("/no/such/folder", "is not a folder")]
+)
+def test_a_dagster_home_that_cannot_be_is_one_line(stedi, command, home, said):
+    code, output = stedi(command, DAGSTER_HOME=home)
+    assert code == 1
+    assert said in output
+    assert output.count("\n") == 1
+
+
 def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(stedi):
     empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
     code, said = stedi("query", empty, "--format", "csv")

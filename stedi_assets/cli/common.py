@@ -1,13 +1,12 @@
 """What the commands share: the group, examples in the help, opening the lake, refusals."""
 
-import os
 from datetime import date
 from typing import Any
 
 import click
 
 from stedi_assets.errors import StediError
-from stedi_assets.settings import load_settings, today
+from stedi_assets.settings import dagster_home, load_settings, today
 
 
 class CommandGroup(click.Group):
@@ -66,9 +65,9 @@ def run_catch_up() -> int:
     from stedi_assets.definitions import defs, io_manager
     from stedi_assets.incremental import reconcile
 
+    home = dagster_home()
     open_checked_lake()
-    kept = os.environ.get("DAGSTER_HOME")
-    with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
+    with dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral() as instance:
         run = reconcile.run_here(defs, instance)
         return reconcile.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
 
@@ -77,7 +76,7 @@ def runs_in_progress() -> list[str]:
     """The ids of the runs that DAGSTER_HOME knows to be in progress."""
     import dagster as dg
 
-    if not os.environ.get("DAGSTER_HOME"):
+    if dagster_home() is None:
         return []
     status = dg.DagsterRunStatus
     in_progress = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])

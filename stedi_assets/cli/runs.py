@@ -15,7 +15,7 @@ from stedi_assets.cli.common import (
     warn_outside_partitions,
 )
 from stedi_assets.errors import StediError
-from stedi_assets.settings import load_settings, today
+from stedi_assets.settings import dagster_home, load_settings, today
 
 
 @click.command(epilog=example("stedi materialize"))
@@ -24,6 +24,7 @@ def materialize() -> None:
     from stedi_assets.incremental.date_ranges import stretches
     from stedi_assets.landing.upload import landed_dates
 
+    dagster_home()
     lake = open_checked_lake()
     settings = lake.settings
     found = landed_dates(lake.client, settings.bucket, settings.prefix)
