@@ -108,8 +108,11 @@ def stedi(lake):
         (("materialize",), 1, "Nothing has landed yet"),
         (("land", ".", "--ingest-date", "20220618"), 2, "is not a date"),
         (("query", "DROP TABLE x"), 1, "tables are read-only"),
-        (("query", "WITH x AS (SELECT 1) INSERT INTO y SELECT * FROM x"), 1, "are read-only"),
-        (("query", ""), 1, "tables are read-only"),
+        (("query", "SELECT * FROM text.`/etc/passwd`"), 1, "none of the tables"),
+        (("query", ""), 1, "0 statements"),
+        (("query", "SELECT nothing FROM customer_landing"), 1, "The query does not run: "),
+        (("query", "DESCRIBE passwords"), 1, "There is no table passwords"),
+        (("query", "SELECT 1", "--engine", "athena"), 1, "need STEDI_ATHENA_WORKGROUP"),
     ],
 )
 def test_a_mistake_is_one_line(stedi, tmp_path, monkeypatch, arguments, code, said):
@@ -133,6 +136,23 @@ def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
     assert done.returncode == 1
     assert said in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
+
+
+def test_a_query_opens_only_the_tables_that_it_names(lake, stedi, monkeypatch):
+    opened = []
+    log = type(lake.lake).log
+    monkeypatch.setattr(
+        type(lake.lake), "log", lambda self, table: opened.append(table.name) or log(self, table)
+    )
+    sql = "SELECT count(email) AS n, max(lastUpdateDate) AS newest FROM customer_trusted"
+    code, said = stedi("query", sql, "--format", "json")
+    assert (code, json.loads(said)) == (0, [{"n": 0, "newest": None}])
+    assert opened == ["customer_trusted"]
+
+
+def test_show_tables_and_describe_say_what_there_is_to_ask(stedi):
+    assert "machine_learning_curated" in stedi("query", "show tables")[1]
+    assert "shareWithResearchAsOfDate" in stedi("query", "DESCRIBE customer_trusted;")[1]
 
 
 def test_what_an_older_version_kept_of_the_salt_is_replaced(lake, stedi):

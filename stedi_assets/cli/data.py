@@ -3,6 +3,7 @@
 import json
 from datetime import date
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,7 +14,11 @@ from stedi_assets.cli.common import (
     warn,
     warn_outside_partitions,
 )
+from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings, today
+
+if TYPE_CHECKING:
+    import pyarrow
 
 
 @click.command(epilog=example("stedi land export/", "stedi land export/ --ingest-date 2026-11-24"))
@@ -79,13 +84,14 @@ def sample(folder: Path, customers: int, days: int, first_date: date | None, see
 @click.option("--json", "as_json", is_flag=True, help="As a JSON list.")
 def tables(as_json: bool) -> None:
     """The eight tables: rows, newest ingest date, Delta version, size, malformed rows."""
-    from stedi_assets.cli.query import print_tables, table_figures
+    from stedi_assets.cli.output import print_figures
+    from stedi_assets.lakehouse.query import table_figures
 
     figures = table_figures(open_checked_lake())
     if as_json:
         click.echo(json.dumps([figure.as_json() for figure in figures], indent=2))
     else:
-        print_tables(figures)
+        print_figures(figures)
 
 
 @click.command(
@@ -103,8 +109,51 @@ def tables(as_json: bool) -> None:
     show_default=True,
     help="How the answer is written.",
 )
-def query(sql: str, form: str) -> None:
-    """Run a read-only SQL query over the eight tables, by their names."""
-    from stedi_assets.cli.query import print_frame, run_query
+@click.option(
+    "--engine",
+    type=click.Choice(["spark", "athena"]),
+    default="spark",
+    show_default=True,
+    help="spark: what STEDI_SPARK names; athena: the workgroup STEDI_ATHENA_WORKGROUP.",
+)
+def query(sql: str, form: str, engine: str) -> None:
+    """Run a read-only SQL query over the eight tables, by their names.
 
-    print_frame(run_query(open_checked_lake(), sql), form)
+    The SQL is Spark's, on Athena too. SHOW TABLES and DESCRIBE TABLE say what there is to ask.
+    """
+    from stedi_assets.cli.output import print_answer
+
+    print_answer(_on_athena(sql) if engine == "athena" else _on_spark(sql), form)
+
+
+def _on_spark(sql: str) -> "pyarrow.Table":
+    from stedi_assets.lakehouse.query import run_query
+    from stedi_assets.spark.session import SparkSessions
+
+    return run_query(open_checked_lake(), lambda: SparkSessions().spark_session, sql)
+
+
+def _on_athena(sql: str) -> "pyarrow.Table":
+    import pyarrow
+
+    from stedi_assets.lakehouse.query import describe
+    from stedi_assets.lakehouse.read_only_sql import parse_query
+
+    settings = load_settings()
+    if settings.athena_workgroup is None or settings.glue_database is None:
+        raise StediError(
+            "Queries on Athena need STEDI_ATHENA_WORKGROUP and STEDI_GLUE_DATABASE"
+            " (docs/athena.md); without --engine the query runs on Spark."
+        )
+    from stedi_assets.catalog.athena import run_athena_query
+
+    answer = describe(sql)
+    if answer is not None:
+        return answer
+    frame = run_athena_query(
+        parse_query(sql).sql("athena"),
+        workgroup=settings.athena_workgroup,
+        database=settings.glue_database,
+        region=settings.region,
+    )
+    return pyarrow.Table.from_pandas(frame, preserve_index=False)
