@@ -1,6 +1,5 @@
 """Everything the environment says, read and validated here and nowhere else."""
 
-import functools
 import hashlib
 import json
 import os
@@ -47,10 +46,14 @@ class Settings:
     max_data_age_days: int = 2
     quiet_seconds: int = 10
     retention_days: int = 7
-    # An object that is larger, unpacked, is one malformed row.
-    max_object_bytes: int = 1_000_000_000
+    # What is longer is one malformed row that names the object: of an object, the bytes of its
+    # text; of a record, the bytes from its `{` to its `}`.
+    max_object_bytes: int = 2 << 30
+    max_record_bytes: int = 16 << 20
     # The folder for full texts of engine errors, which may quote data; None: they are not kept.
     error_folder: Path | None = None
+    # apprise URLs with spaces between them: never shown, they hold keys and passwords.
+    alerts: str | None = field(default=None, repr=False)
     # AWS services beside S3; None: not used.
     events_queue: str | None = None
     glue_database: str | None = None
@@ -80,25 +83,12 @@ class Settings:
 
     def of_the_lake(self) -> dict[str, str]:
         """The settings that a lake is built with and keeps (`_stedi/settings.json`)."""
+        fingerprint = hashlib.sha256(f"fingerprint of the salt {self.salt()}".encode())
         return {
             "first_ingest_date": self.first_ingest_date.isoformat(),
             "consent_scope": self.consent_scope,
-            "salt_fingerprint": _salt_fingerprint(self.salt()),
+            "salt_fingerprint": fingerprint.hexdigest()[:16],
         }
-
-    def older_salt_fingerprint(self) -> str:
-        """What lakes kept of the salt before 0.2; it could confirm a guessed salt."""
-        digest = hashlib.sha256(f"fingerprint of the salt {self.salt()}".encode())
-        return digest.hexdigest()[:16]
-
-
-@functools.cache
-def _salt_fingerprint(salt: str) -> str:
-    """Enough of a slow hash to notice another salt, too little to confirm a guessed one.
-
-    One wrong salt in 65,536 has the same fingerprint.
-    """
-    return hashlib.scrypt(salt.encode(), salt=b"stedi_assets", n=4096, r=8, p=1).hex()[:4]
 
 
 def today() -> date:
@@ -270,10 +260,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_data_age_days=_integer(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000),
         quiet_seconds=_integer(environ, "STEDI_QUIET_SECONDS", 10, 86_400),
         retention_days=_integer(environ, "STEDI_RETENTION_DAYS", 7, 36_500),
-        max_object_bytes=_integer(
-            environ, "STEDI_MAX_OBJECT_BYTES", 1_000_000_000, 10**12, least=1_000
-        ),
+        max_object_bytes=_integer(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 50, 1_000),
+        max_record_bytes=_integer(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30, 1_000),
         error_folder=home(environ) / "errors" if keeps_errors else None,
+        alerts=environ.get("STEDI_ALERTS") or None,
         **_aws_services(environ),
     )
 

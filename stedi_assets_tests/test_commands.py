@@ -155,15 +155,6 @@ def test_show_tables_and_describe_say_what_there_is_to_ask(stedi):
     assert "shareWithResearchAsOfDate" in stedi("query", "DESCRIBE customer_trusted;")[1]
 
 
-def test_what_an_older_version_kept_of_the_salt_is_replaced(lake, stedi):
-    settings = lake.lake.settings
-    kept = settings.of_the_lake() | {"salt_fingerprint": settings.older_salt_fingerprint()}
-    lake.lake.put_json("_stedi/settings.json", kept)
-    lake.lake._checked = False
-    assert stedi("tables")[0] == 0
-    assert lake.lake.get_json("_stedi/settings.json") == settings.of_the_lake()
-
-
 @pytest.mark.parametrize("command", ["materialize", "catch-up"])
 @pytest.mark.parametrize(
     ("home", "said"), [("dagster", "is a relative path"), ("/no/such/folder", "is not a folder")]

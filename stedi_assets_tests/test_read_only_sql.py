@@ -59,6 +59,9 @@ def test_a_query_over_the_tables_is_taken_with_the_tables_that_it_names(sql, tab
         ("SELECT java_method('java.lang.System', 'getenv', 'X')", "function java_method"),
         ("SELECT `reflect`('java.lang.System', 'getenv', 'X')", "function reflect"),
         ("SELECT system.builtin.Try_Reflect('a', 'b')", "function try_reflect"),
+        ("SELECT email FROM customer_landing QUALIFY row_number() OVER () = 1", "QUALIFY"),
+        ("SELECT 'open", "may not be closed"),
+        ("SELECT N'a'", "unusual kind"),
         ("SELECT '${env:AWS_SECRET_ACCESS_KEY}'", "environment"),
     ],
 )
@@ -68,10 +71,17 @@ def test_anything_else_is_refused_in_one_line(sql, why):
     assert "\n" not in str(error.value)
 
 
-def test_what_runs_is_written_anew_from_what_was_checked():
-    query = parse_query("SELECT count(*)/**/ n FROM customer_landing /* AS t, text.`/x` */ LIMIT 1")
-    assert query.sql("spark").startswith("SELECT COUNT(*) AS n FROM customer_landing")
-    assert (
-        "date_diff"
-        in parse_query("SELECT datediff(a, b) FROM customer_landing").sql("athena").lower()
+def test_what_runs_has_no_comments_and_strings_that_all_engines_read_alike():
+    query = parse_query(
+        "SELECT/*+ BROADCAST(c) */ r'\d', \"a'b\", 'it\\'s', .5, 1L -- text.`/x`\n"
+        "/* AS t, /* nested */ text.`/x` */ FROM `customer_landing` c LIMIT 1"
     )
+    assert query.text == (
+        r"SELECT '\\d', 'a\'b', 'it\'s', .5, 1L FROM `customer_landing` c LIMIT 1"
+    )
+    assert query.tables == ("customer_landing",)
+
+
+def test_a_query_is_translated_for_athena():
+    query = parse_query("SELECT datediff(ingest_date, '2022-06-18') FROM customer_landing")
+    assert "DATE_DIFF('DAY'" in query.translated("athena")

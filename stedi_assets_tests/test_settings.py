@@ -81,15 +81,6 @@ def test_the_embedded_lake_takes_any_salt():
     assert settings.salt() == "short"
 
 
-def test_what_the_lake_keeps_of_the_salt_tells_salts_apart_but_not_which_one_it_is():
-    def kept(salt: str) -> str:
-        environ = {"STEDI_LAKE": "s3://bucket", "STEDI_SUBJECT_SALT": salt}
-        return load_settings(environ).of_the_lake()["salt_fingerprint"]
-
-    assert kept(SALT) == kept(SALT) != kept(SALT + "x")
-    assert len(kept(SALT)) == 4  # 16 bits: one wrong guess in 65,536 has it too
-
-
 def test_without_a_lake_no_aws_variable_matters(tmp_path):
     aws = {"AWS_ENDPOINT_URL": "https://s3.example.com", "STEDI_HOME": str(tmp_path)}
     settings = load_settings(aws)

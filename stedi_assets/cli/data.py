@@ -151,7 +151,7 @@ def _on_athena(sql: str) -> "pyarrow.Table":
     if answer is not None:
         return answer
     frame = run_athena_query(
-        parse_query(sql).sql("athena"),
+        parse_query(sql).translated("athena"),
         workgroup=settings.athena_workgroup,
         database=settings.glue_database,
         region=settings.region,

@@ -172,9 +172,6 @@ class Lake:
         if theirs is None:
             self.put_json("_stedi/settings.json", ours)
             return
-        if theirs.get("salt_fingerprint") == self.settings.older_salt_fingerprint():
-            theirs["salt_fingerprint"] = ours["salt_fingerprint"]
-            self.put_json("_stedi/settings.json", theirs)
         names = {
             "first_ingest_date": "STEDI_FIRST_INGEST_DATE",
             "consent_scope": "STEDI_CONSENT_SCOPE",

@@ -97,7 +97,7 @@ def run_query(lake: Lake, session: Callable[[], "SparkSession"], sql: str) -> "p
     spark = session()
     _make_views(lake, spark, query.tables)
     try:
-        return spark.sql(query.sql("spark")).toArrow()
+        return spark.sql(query.text).toArrow()
     except Exception as error:  # the engines' own error classes have nothing in common
         first_line = str(error).strip().partition("\n")[0][:500]
         raise StediError(f"The query does not run: {first_line}") from None

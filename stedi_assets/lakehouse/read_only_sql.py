@@ -1,7 +1,7 @@
 """Which SQL `stedi query` runs: one statement that reads the eight tables and nothing else.
 
-The statement is parsed, checked, and written anew from what was parsed: what runs is what was
-checked, also where an engine would have read the person's text in another way.
+What runs is what was checked: the text is first written in the one way that the parser here and
+the engines read alike, without comments, and each string and quoted name in its plainest form.
 """
 
 import logging
@@ -14,7 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.tables.schemas import TABLES
 
 if TYPE_CHECKING:
-    from sqlglot import exp
+    from sqlglot import Token, exp
 
 # In a FROM clause a function may read files (`read_files`), other tables (`table_changes`) or run
 # SQL: only those that make rows of their own arguments are taken.
@@ -33,14 +33,15 @@ REFUSED_FUNCTIONS = frozenset(
 
 @dataclass(frozen=True)
 class ReadOnlyQuery:
-    """A checked query: the tables that it names, and itself as a syntax tree."""
+    """A checked query: the tables that it names, its text in Spark's SQL, and its syntax tree."""
 
     tables: tuple[str, ...]
+    text: str
     tree: "exp.Expr"
 
-    def sql(self, dialect: str) -> str:
-        """The query in a dialect that sqlglot knows, such as `spark` or `athena`."""
-        return self.tree.sql(dialect=dialect, comments=False)
+    def translated(self, dialect: str) -> str:
+        """The query in another dialect that sqlglot knows, such as `athena`."""
+        return self.tree.sql(dialect=dialect)
 
 
 def parse_query(sql: str) -> ReadOnlyQuery:
@@ -51,24 +52,59 @@ def parse_query(sql: str) -> ReadOnlyQuery:
     """
     from sqlglot import exp
 
-    tree = _parse(sql)
+    text = _plain_text(sql)
+    tree = _parse(text)
     if not isinstance(tree, exp.Query | exp.Values):
         _refuse("it is not a query (SELECT, WITH, VALUES): the tables are read-only")
     changing = tree.find(exp.DML, exp.DDL, exp.Command, exp.Into, exp.QueryTransform)
     if changing is not None and not isinstance(changing, exp.Query):
         _refuse(f"{changing.key.upper()} is not reading: the tables are read-only")
+    if tree.find(exp.Qualify):  # no engine here knows it, and its translation loses LIMIT's place
+        _refuse("QUALIFY is not known here: filter a subquery's column with WHERE")
     if tree.find(exp.Version):
         _refuse("it asks for an older version of a table: tables are read as they are now")
     names = {_table_name(table) for table in tree.find_all(exp.Table)}
     for lateral in tree.find_all(exp.Lateral):
         if not isinstance(lateral.this, exp.Query | exp.Subquery):
             _check_table_function(lateral.this)
-    _check_functions(tree.sql(dialect="spark", comments=False))
-    return ReadOnlyQuery(tuple(name for name in TABLES if name in names), tree)
+    _check_functions(text)
+    return ReadOnlyQuery(tuple(name for name in TABLES if name in names), text, tree)
 
 
 def _refuse(why: str) -> NoReturn:
     raise StediError(f"The query was not run: {why}.")
+
+
+def _plain_text(sql: str) -> str:
+    """The text without comments and hints, its strings and quoted names in their plainest form."""
+    parts: list[str] = []
+    end = -1
+    for token in _tokens(sql):
+        if token.start <= end:  # a number's suffix (1L) is a token of the same text
+            continue
+        kind = token.token_type.name
+        if kind in ("STRING", "RAW_STRING"):
+            escaped = token.text.replace("\\", "\\\\").replace("'", "\\'")
+            part = f"'{escaped}'"
+        elif kind == "IDENTIFIER":
+            part = "`" + token.text.replace("`", "``") + "`"
+        elif kind.endswith("_STRING") and kind != "HEX_STRING":
+            _refuse(f"it has a string of an unusual kind, {sql[token.start : token.end + 1]}")
+        else:
+            part = "" if kind == "HINT" else sql[token.start : token.end + 1]
+        parts += [" " if token.start > end + 1 else "", part]
+        end = token.end
+    return "".join(parts).strip().rstrip("; ")
+
+
+def _tokens(sql: str) -> "list[Token]":
+    import sqlglot
+    from sqlglot.errors import SqlglotError
+
+    try:
+        return sqlglot.tokenize(sql, read="spark")
+    except SqlglotError:
+        _refuse("it cannot be read as SQL (a quote or a comment may not be closed)")
 
 
 def _parse(sql: str) -> "exp.Expr":
@@ -92,8 +128,6 @@ def _table_name(table: "exp.Table") -> str | None:
     """The name of the table of the lake that a syntax node reads; None where it reads no table."""
     from sqlglot import exp
 
-    if table.find_ancestor(exp.Hint):
-        return None
     if not isinstance(table.this, exp.Identifier):
         _check_table_function(table.this)
         return None
@@ -134,11 +168,8 @@ def _check_table_function(function: "exp.Expr") -> None:
 
 def _check_functions(sql: str) -> None:
     """StediError where a query calls a function that reaches beyond its arguments."""
-    from sqlglot import TokenType, tokenize
-
     if "${" in sql:  # Spark would put variables of its process there, keys among them
         _refuse("`${` is replaced by the engine's settings and environment")
-    tokens = tokenize(sql, read="spark")
-    for token, following in pairwise(tokens):
-        if following.token_type == TokenType.L_PAREN and token.text.lower() in REFUSED_FUNCTIONS:
+    for token, following in pairwise(_tokens(sql)):
+        if following.token_type.name == "L_PAREN" and token.text.lower() in REFUSED_FUNCTIONS:
             _refuse(f"the function {token.text.lower()} reaches beyond the tables")
