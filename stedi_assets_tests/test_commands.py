@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
+from stedi_assets.defs.materialize import split_dates
+from stedi_assets.settings import today
 from stedi_assets_tests.test_local import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
@@ -170,6 +173,48 @@ def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(st
     empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
     code, said = stedi("query", empty, "--format", "csv")
     assert (code, said.split()) == (0, ["n", "0"])
+
+
+def test_sample_and_other_data_do_not_land_in_one_lake_unless_told_to(lake, stedi, tmp_path):
+    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "{}")):
+        (tmp_path / name / "customer").mkdir(parents=True)
+        (tmp_path / name / "customer" / f"{name}.json").write_text("{}")
+        (tmp_path / name / "sample.json").write_text(content)
+    sample, real = str(tmp_path / "sample"), str(tmp_path / "real")
+    assert stedi("land", sample)[0] == stedi("land", sample)[0] == 0
+    code, said = stedi("land", real)
+    assert code == 1
+    assert "is not sample data and" in said
+    assert "holds sample data: take another lake" in said
+    assert stedi("land", real, "--mix")[0] == 0
+    lake.lake.delete([found["Key"] for found in lake.lake.objects("landing/")])
+    assert stedi("land", real)[0] == 0
+    assert "holds other data" in stedi("land", sample)[1]
+
+
+def test_the_sample_ends_today_unless_it_is_told_its_first_date(stedi, tmp_path):
+    assert stedi("sample", str(tmp_path / "s"), "--customers", "5", "--days", "2")[0] == 0
+    dates = {path.name for path in (tmp_path / "s").rglob("ingest_date=*")}
+    assert dates == {f"ingest_date={today()}", f"ingest_date={today() - timedelta(1)}"}
+    code, said = stedi("sample", str(tmp_path / "t"), "--days", "9999999999")
+    assert (code, said.count("\n")) == (1, 1)
+
+
+def test_rebuild_drops_tables_and_settings_and_keeps_landed_objects_and_audit_rows(lake, stedi):
+    kept = ("landing/customer/ingest_date=2022-06-18/a.json", "_stedi/audit/a.json")
+    gone = ("trusted/customer_trusted/_delta_log/0.json", "_stedi/ledger/b.json")
+    for path in kept + gone:
+        lake.lake.put(path, b"{}")
+    code, said = stedi("rebuild", "--yes")
+    assert (code, "The tables are gone" in said) == (0, True)
+    left = {found["Key"] for found in lake.lake.objects("")}
+    assert left == set(kept)
+
+
+def test_materialize_takes_landed_dates_from_the_first_ingest_date_to_today():
+    first, last = date(2022, 6, 18), date(2022, 6, 20)
+    days = [date(2022, 6, 20), date(2022, 6, 17), date(2022, 6, 18), date(2022, 6, 21)]
+    assert split_dates(days, first, last) == ([first, last], [days[1], days[3]])
 
 
 def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):

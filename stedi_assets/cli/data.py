@@ -1,7 +1,7 @@
 """`stedi sample`, `land`, `tables`, `query`: data into the lake, and reading it."""
 
 import json
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     metavar="YYYY-MM-DD",
     help="The day it lands on; default: today, UTC.",
 )
-def land(source: Path, ingest_date: date | None) -> None:
+@click.option("--mix", is_flag=True, help="Land sample data beside other data, or the reverse.")
+def land(source: Path, ingest_date: date | None, mix: bool) -> None:
     """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
 
     Nothing landed is ever overwritten: the same name and content is not sent twice, a name that
@@ -37,9 +38,12 @@ def land(source: Path, ingest_date: date | None) -> None:
     """
     from stedi_assets.cli.progress import progress
     from stedi_assets.landing.upload import land as land_source
+    from stedi_assets.local.sample_lake import refuse_mixing
 
     lake = open_checked_lake()
     settings = lake.settings
+    if not mix:
+        refuse_mixing(lake, source)
     with progress("Landing") as step:
         landed = land_source(
             lake.client, settings.bucket, settings.prefix, source, ingest_date or today(), step
@@ -63,15 +67,19 @@ def land(source: Path, ingest_date: date | None) -> None:
     "--first-date",
     callback=date_option,
     metavar="YYYY-MM-DD",
-    help="The first of them; default STEDI_FIRST_INGEST_DATE.",
+    help="The first of them; default: so that the last is today, UTC.",
 )
-@click.option("--seed", default=0, show_default=True, help="The same seed, the same bytes.")
+@click.option(
+    "--seed", default=0, show_default=True, help="The same seed and dates, the same bytes."
+)
 def sample(folder: Path, customers: int, days: int, first_date: date | None, seed: int) -> None:
     """Write synthetic data into FOLDER, in the layout that `stedi land` takes."""
     from stedi_assets.cli.progress import progress
     from stedi_assets.local.sample_data import write_sample
 
-    first_date = first_date or load_settings().first_ingest_date
+    if first_date is None:
+        before = timedelta(min(max(days, 1), 36_500) - 1)
+        first_date = max(today() - before, load_settings().first_ingest_date)
     with progress("Writing") as step:
         counts = write_sample(
             folder, customers=customers, days=days, first_date=first_date, seed=seed, progress=step
