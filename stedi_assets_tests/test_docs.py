@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from stedi_assets import settings
 from stedi_assets.cli.main import main
@@ -33,6 +34,14 @@ def code() -> list[str]:
 def test_every_command_is_documented_and_has_help(name):
     assert f"stedi {name}" in DOCS
     assert main.commands[name].help
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_every_help_ends_with_an_example(name):
+    help_text = CliRunner().invoke(main, [name, "--help"]).output
+    example = help_text.rpartition("Example:\n")[2].strip().splitlines()
+    assert example
+    assert all(f"stedi {name}" in line for line in example)
 
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)

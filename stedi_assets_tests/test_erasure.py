@@ -315,7 +315,7 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
         under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     result = CliRunner().invoke(main, [command], input="p1@example.com")
     assert result.exit_code == 1
-    assert f"Run {under_way.run_id} is under way" in result.output.splitlines()[-1]
+    assert f"Run {under_way.run_id} is in progress" in result.output.splitlines()[-1]
     assert before in everything_in(lake, "")
 
 
