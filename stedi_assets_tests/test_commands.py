@@ -222,7 +222,8 @@ def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):
     for day in ("2022-06-17", "2022-06-18", "2999-01-01"):
         (tmp_path / "source/customer" / f"ingest_date={day}").mkdir(parents=True)
         (tmp_path / "source/customer" / f"ingest_date={day}" / "a.json").write_text("{}")
-    said = run(STEDI, "local", "--", "stedi", "land", "source")
+    first = {"STEDI_FIRST_INGEST_DATE": "2022-06-18"}
+    said = run(STEDI, "local", "--", "stedi", "land", "source", **first)
     assert "Landed 3 objects" in said
     for day, is_said in (("2022-06-17", True), ("2022-06-18", False), ("2999-01-01", True)):
         assert (f"ingest_date={day} lies before STEDI_FIRST_INGEST_DATE" in said) == is_said

@@ -85,3 +85,5 @@ def test_what_runs_has_no_comments_and_strings_that_all_engines_read_alike():
 def test_a_query_is_translated_for_athena():
     query = parse_query("SELECT datediff(ingest_date, '2022-06-18') FROM customer_landing")
     assert "DATE_DIFF('DAY'" in query.translated("athena")
+    query = parse_query("SELECT user FROM accelerometer_trusted")
+    assert query.translated("athena") == 'SELECT "user" FROM "accelerometer_trusted"'

@@ -41,7 +41,8 @@ class ReadOnlyQuery:
 
     def translated(self, dialect: str) -> str:
         """The query in another dialect that sqlglot knows, such as `athena`."""
-        return self.tree.sql(dialect=dialect)
+        # Quoted, a column stays a column: on Athena `user` alone would be who asks.
+        return self.tree.sql(dialect=dialect, identify=True)
 
 
 def parse_query(sql: str) -> ReadOnlyQuery:
