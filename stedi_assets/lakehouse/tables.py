@@ -106,7 +106,10 @@ class Lakehouse:
             )
         files = log.files if files is None else files
         if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
-            frame = self.spark_session.createDataFrame(self._small_files.read(table, files))
+            rows = self._small_files.read(table, files)
+            # Of no rows the engine cannot tell the columns.
+            columns = spark_schema(table.columns)
+            frame = self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
         else:
             frame = self._version(table, log)
         return frame if predicate is None else frame.where(predicate)
