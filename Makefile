@@ -9,7 +9,7 @@ SOURCE := $(or $(FROM),.stedi/sample)
 WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
   export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
+.PHONY: materialize test test-slow test-spark test-infra scan-infra test-athena image lint bench bench-spark bench-history dev pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -34,15 +34,30 @@ materialize: .venv/.made $(if $(FROM),,.stedi/sample)
 	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
 
 test: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark and not infra and not athena'
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark and not infra and not athena'
 
 # Apache Spark itself, a standalone cluster and a Spark Connect server on it: needs Java 17. With
 # STEDI_PUBLISHED_DATA=DIR on the published data too.
 test-spark: .venv/.made
 	@$(BIN)/python -m pytest -m spark -rs
+
+# The template of infra/: lint, and docs/access.md against its policies; needs Node.js.
+test-infra: .venv/.made
+	@npm ci --silent --no-fund --no-audit --prefix infra/policy_check
+	@$(BIN)/cfn-lint infra/stedi.yaml
+	@$(BIN)/python -m pytest -m infra
+
+# checkov and parliament want older versions of what is in .venv: an environment of their own.
+scan-infra: .venv/.made
+	@test -x .stedi/scan/bin/parliament || { $(PYTHON) -m venv .stedi/scan && \
+	  .stedi/scan/bin/pip install --quiet checkov==3.3.30 parliament==1.6.4 'setuptools<81'; }
+	@.stedi/scan/bin/checkov --skip-download --compact --quiet -f infra/stedi.yaml
+	@policies=$$(mktemp -d) && $(BIN)/python -m stedi_assets_tests.aws.template $$policies && \
+	  .stedi/scan/bin/parliament --directory $$policies --include_policy_extension json; \
+	  code=$$?; rm -rf $$policies; exit $$code
 
 lint: .venv/.made
 	@$(BIN)/ruff check .

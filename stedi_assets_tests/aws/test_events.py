@@ -149,6 +149,7 @@ def bucket(aws):
     return Bucket(aws)
 
 
+@pytest.mark.slow
 def test_a_thousand_events_with_repeats_and_deletions_name_the_partitions(bucket, monkeypatch):
     from moto.sqs.models import SQSBackend
 
