@@ -24,13 +24,13 @@ def moto_endpoint() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def aws(moto_endpoint: str) -> Callable[[str], Any]:
+def aws(moto_endpoint: str) -> Callable[..., Any]:
     """Makes a boto3 client of one of moto's services."""
 
-    def client(service: str) -> Any:
+    def client(service: str, region: str = REGION) -> Any:
         return boto3.client(
             service,
-            region_name=REGION,
+            region_name=region,
             endpoint_url=moto_endpoint,
             aws_access_key_id="test",
             aws_secret_access_key="test",

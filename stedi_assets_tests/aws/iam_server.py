@@ -91,7 +91,7 @@ class IamServer:
 @contextmanager
 def iam_server(folder: Path) -> Iterator[IamServer]:
     """The server with its data in a folder, and buckets `lake` and `lake-athena-results`."""
-    ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
     weed = str(Path(sys.executable).with_name("weed"))
     command = [weed, "mini", f"-dir={folder}", *_FIXED]
     server = IamServer(f"http://127.0.0.1:{ports['s3.port']}")
@@ -117,7 +117,8 @@ def iam_server(folder: Path) -> Iterator[IamServer]:
         process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody uses."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
