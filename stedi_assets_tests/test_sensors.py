@@ -5,16 +5,16 @@ from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
+from stedi_assets.incremental.date_ranges import stretches
+from stedi_assets.incremental.stale_markers import Mark
 
 from stedi_assets.defs import io_managers as io_manager
 from stedi_assets.defs import sensors
 from stedi_assets.defs.sensors import MOST_PERIODS, ROUNDS, WORK_TAG, is_quiet, spans_to_look_at
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.change_detection import Listing
-from stedi_assets.incremental.date_ranges import stretches
 from stedi_assets.incremental.ledger import Built
 from stedi_assets.incremental.planner import Work, changed_partitions, what_must_run
-from stedi_assets.incremental.stale_markers import Mark
 from stedi_assets.landing.reader import LandedObject
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, plain_objects
