@@ -27,6 +27,7 @@ for command in (
     runs.rebuild,
     privacy.consent,
     privacy.forget,
+    privacy.audit,
     privacy.erase,
     local.spark_conf,
 ):

@@ -35,9 +35,19 @@ def catch_up_and_check(
         raise StediError(" ".join(wrong))
 
 
-@dg.op(description="Compacts, and removes files that left the tables before the retention.")
+@dg.op(description="Catches up, compacts, removes files that left tables before the retention.")
 def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
-    context.log.info(str(erase(pipeline, timedelta(pipeline.settings.retention_days))))
+    from stedi_assets.definitions import build_definitions
+
+    run = run_here(build_definitions(pipeline), context.instance)
+    result = erase(
+        pipeline,
+        lambda: catch_up(pipeline, run, context.log.info),
+        timedelta(pipeline.settings.retention_days),
+    )
+    context.log.info(str(result))
+    if result.problems:
+        raise StediError(" ".join(result.problems))
 
 
 @dg.job(description="What the sensor would do, over everything that ever landed, and all checks.")
