@@ -41,6 +41,8 @@ class Settings:
     max_data_age_days: int = 2
     quiet_seconds: int = 10
     retention_days: int = 7
+    # apprise URLs with spaces between them: never shown, they hold keys and passwords.
+    alerts: str | None = field(default=None, repr=False)
 
     @property
     def lake(self) -> str:
@@ -186,4 +188,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         max_data_age_days=int(_number(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000)),
         quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
         retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
+        alerts=environ.get("STEDI_ALERTS") or None,
     )
