@@ -3,15 +3,14 @@
 import threading
 from datetime import date
 
-import dagster as dg
 import pytest
 from pyspark.sql import functions as F
 
 from stedi_assets.defs import io_managers as module
 from stedi_assets.defs.io_managers import Dates, check_columns, first_line
 from stedi_assets.errors import StediError
-from stedi_assets.tables.schemas import ENTITIES, TABLES
-from stedi_assets_tests.odd_data import DATES, plain_objects
+from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests.odd_data import DATES
 
 STEPS = TABLES["step_trainer_trusted"]
 DAY = date(2022, 6, 18)
