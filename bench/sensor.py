@@ -38,10 +38,11 @@ def land(lake: Any, days: list[date], objects: int) -> None:
 
 def settle(lake: Any) -> None:
     """Ledger and settled versions as they are once everything was built (of no rows)."""
+    from stedi_assets.incremental.consent_propagation import SETTLED, Membership
+
     from stedi_assets.definitions import io_manager
     from stedi_assets.incremental import change_detection as observation
     from stedi_assets.incremental import ledger
-    from stedi_assets.incremental.consent_propagation import SETTLED, Membership
 
     for table in TABLES.values():
         io_manager._create(table)

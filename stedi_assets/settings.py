@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,10 +15,15 @@ from stedi_assets.errors import SettingsError
 
 EMBEDDED_BUCKET = "stedi"
 EMBEDDED_SALT = "stedi-embedded-lake"
+MIN_SALT_LENGTH = 16
 EMBEDDED_HINT = (
     "Start the embedded lake around your command, `stedi local -- COMMAND…`,"
     " or say with STEDI_LAKE=s3://bucket/prefix where your lake is."
 )
+
+
+_SEGMENT_SIGNS = "-_.="
+_SEGMENT = rf"(?!\.+$)[A-Za-z0-9{re.escape(_SEGMENT_SIGNS)}]+"
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,28 @@ class Settings:
     max_data_age_days: int = 2
     quiet_seconds: int = 10
     retention_days: int = 7
-    # The folder for full texts of engine errors, which may quote data; None: they are not kept.
-    error_folder: Path | None = None
     # What is longer is one malformed row that names the object: of an object, the bytes of its
     # text; of a record, the bytes from its `{` to its `}`.
     max_object_bytes: int = 2 << 30
     max_record_bytes: int = 16 << 20
+    # The folder for full texts of engine errors, which may quote data; None: they are not kept.
+    error_folder: Path | None = None
+    # apprise URLs with spaces between them: never shown, they hold keys and passwords.
+    alerts: str | None = field(default=None, repr=False)
+    # AWS services beside S3; None: not used.
+    events_queue: str | None = None
+    glue_database: str | None = None
+    athena_workgroup: str | None = None
 
     @property
     def lake(self) -> str:
         """The lake's URI, `s3://bucket` or `s3://bucket/prefix`, with no slash at its end."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    @property
+    def is_default_embedded(self) -> bool:
+        """Whether it is the embedded lake itself, not another one in its S3 server."""
+        return self.embedded and self.prefix == ""
 
     def uri(self, path: str) -> str:
         """The URI of a path under the lake."""
@@ -98,14 +115,22 @@ def _date(environ: Mapping[str, str], name: str, default: date) -> date:
     return value
 
 
-def _number(environ: Mapping[str, str], name: str, default: float, most: float) -> float:
+def _share(environ: Mapping[str, str], name: str, default: float) -> float:
     text = environ.get(name) or str(default)
     try:
         value = float(text)
     except ValueError:
         value = -1
-    if not 0 <= value <= most:
-        raise SettingsError(f"{name}={text!r} is not a number from 0 to {most:g}.")
+    if not 0 <= value <= 1:
+        raise SettingsError(f"{name}={text!r} is not a number from 0 to 1.")
+    return value
+
+
+def _integer(environ: Mapping[str, str], name: str, default: int, most: int, least: int = 0) -> int:
+    text = environ.get(name) or str(default)
+    value = int(text) if re.fullmatch(r"[0-9]{1,18}", text) else -1
+    if not least <= value <= most:
+        raise SettingsError(f"{name}={text!r} is not a whole number from {least:,} to {most:,}.")
     return value
 
 
@@ -116,7 +141,33 @@ def _lake(uri: str) -> tuple[str, str]:
             f"STEDI_LAKE={uri!r} is not an S3 location: write it as s3://bucket or"
             " s3://bucket/prefix, or leave it unset for the embedded lake."
         )
-    return match[1], (match[2] or "").strip("/")
+    prefix = (match[2] or "").removesuffix("/")
+    # Engines read the rest as patterns, escapes or parts of a URI, each in its own way.
+    if prefix and not all(re.fullmatch(_SEGMENT, segment) for segment in prefix.split("/")):
+        raise SettingsError(
+            f"STEDI_LAKE={uri!r}: its prefix may hold only ASCII letters, digits and"
+            f" {' '.join(_SEGMENT_SIGNS)} between single slashes."
+        )
+    return match[1], prefix
+
+
+def _salt(environ: Mapping[str, str]) -> str | None:
+    """The salt of a lake of one's own; None where none is set."""
+    salt = environ.get("STEDI_SUBJECT_SALT") or None
+    if salt is not None and len(salt) < MIN_SALT_LENGTH:
+        raise SettingsError(
+            f"STEDI_SUBJECT_SALT has {len(salt)} characters; a salt that cannot be guessed has at"
+            f" least {MIN_SALT_LENGTH}. Make one with `openssl rand -hex 32`."
+        )
+    return salt
+
+
+def _matching(environ: Mapping[str, str], name: str, pattern: str, form: str) -> str | None:
+    """A setting that is unset or has a form, which `form` says to a person."""
+    value = environ.get(name) or None
+    if value is not None and not re.fullmatch(pattern, value):
+        raise SettingsError(f"{name}={value!r} is not {form}.")
+    return value
 
 
 def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> str:
@@ -144,6 +195,41 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("STEDI_HOME") or ".stedi").absolute()
 
 
+def dagster_home(environ: Mapping[str, str] | None = None) -> Path | None:
+    """The folder where Dagster keeps its runs; None where DAGSTER_HOME is unset or empty.
+
+    Raises:
+        SettingsError: it is relative, or there is no such folder.
+    """
+    value = (os.environ if environ is None else environ).get("DAGSTER_HOME")
+    if not value:
+        return None
+    if not Path(value).is_absolute():
+        raise SettingsError(
+            f"DAGSTER_HOME={value!r} is a relative path: write it as an absolute one,"
+            f" {str(Path(value).absolute())!r}."
+        )
+    if not Path(value).is_dir():
+        raise SettingsError(
+            f"DAGSTER_HOME={value!r} is not a folder: create it, or unset DAGSTER_HOME."
+        )
+    return Path(value)
+
+
+def first_date_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the embedded lake's first ingest date is kept, once something landed there."""
+    return home(environ) / "first_ingest_date"
+
+
+def _first_date(environ: Mapping[str, str], storage: Mapping[str, Any]) -> date:
+    """STEDI_FIRST_INGEST_DATE, else the embedded lake's first date that landed, else 2022-06-18."""
+    default = date(2022, 6, 18)
+    if storage["embedded"] and not storage["prefix"]:
+        with suppress(OSError, ValueError):
+            default = date.fromisoformat(first_date_file(environ).read_text().strip())
+    return _date(environ, "STEDI_FIRST_INGEST_DATE", default)
+
+
 def _running_server(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the embedded server wrote of itself, or {} where none was started."""
     try:
@@ -156,13 +242,14 @@ def _running_server(environ: Mapping[str, str]) -> dict[str, Any]:
 def _storage(environ: Mapping[str, str]) -> dict[str, Any]:
     if environ.get("STEDI_LAKE"):
         bucket, prefix = _lake(environ["STEDI_LAKE"])
+        embedded = environ.get("STEDI_EMBEDDED") == "1"  # `stedi local` sets it for its command
         return {
             "bucket": bucket,
             "prefix": prefix,
-            "embedded": environ.get("STEDI_EMBEDDED") == "1",
+            "embedded": embedded,
             "endpoint": environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
             "region": environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-            "subject_salt": environ.get("STEDI_SUBJECT_SALT") or None,
+            "subject_salt": environ.get("STEDI_SUBJECT_SALT") if embedded else _salt(environ),
         }
     server = _running_server(environ)
     return {
@@ -184,16 +271,43 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     keeps_errors = _choice(environ, "STEDI_ERROR_LOG", ("on", "off")) == "on"
+    storage = _storage(environ)
     return Settings(
-        **_storage(environ),
-        first_ingest_date=_date(environ, "STEDI_FIRST_INGEST_DATE", date(2022, 6, 18)),
+        **storage,
+        first_ingest_date=_first_date(environ, storage),
         consent_scope=_choice(environ, "STEDI_CONSENT_SCOPE", ("customer", "reading")),
         spark=_spark(environ),
-        max_malformed_share=_number(environ, "STEDI_MAX_MALFORMED_SHARE", 0.05, 1),
-        max_data_age_days=int(_number(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000)),
-        quiet_seconds=int(_number(environ, "STEDI_QUIET_SECONDS", 10, 86_400)),
-        retention_days=int(_number(environ, "STEDI_RETENTION_DAYS", 7, 36_500)),
+        max_malformed_share=_share(environ, "STEDI_MAX_MALFORMED_SHARE", 0.05),
+        max_data_age_days=_integer(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000),
+        quiet_seconds=_integer(environ, "STEDI_QUIET_SECONDS", 10, 86_400),
+        retention_days=_integer(environ, "STEDI_RETENTION_DAYS", 7, 36_500),
+        max_object_bytes=_integer(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 50, 1_000),
+        max_record_bytes=_integer(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30, 1_000),
         error_folder=home(environ) / "errors" if keeps_errors else None,
-        max_object_bytes=int(_number(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 60)),
-        max_record_bytes=int(_number(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30)),
+        alerts=environ.get("STEDI_ALERTS") or None,
+        **_aws_services(environ),
     )
+
+
+def _aws_services(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "events_queue": _matching(
+            environ,
+            "STEDI_EVENTS_QUEUE",
+            r"https?://[^\s/]+/\S+",
+            "the URL of an SQS queue (https://sqs.REGION.amazonaws.com/ACCOUNT/NAME)",
+        ),
+        # Athena takes no other characters in the name of a database.
+        "glue_database": _matching(
+            environ,
+            "STEDI_GLUE_DATABASE",
+            r"[a-z0-9_]{1,255}",
+            "the name of a Glue database (lower-case letters, digits and _)",
+        ),
+        "athena_workgroup": _matching(
+            environ,
+            "STEDI_ATHENA_WORKGROUP",
+            r"[A-Za-z0-9._-]{1,128}",
+            "the name of an Athena workgroup (letters, digits, `.`, `_` and `-`)",
+        ),
+    }

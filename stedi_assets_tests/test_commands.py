@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import date, timedelta
 from pathlib import Path
 
 import psutil
@@ -12,6 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
+from stedi_assets.defs.materialize import landing_warnings, split_dates
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.settings import today
+from stedi_assets.spark.session import SparkSessions
 from stedi_assets_tests.test_local import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
@@ -108,8 +113,11 @@ def stedi(lake):
         (("materialize",), 1, "Nothing has landed yet"),
         (("land", ".", "--ingest-date", "20220618"), 2, "is not a date"),
         (("query", "DROP TABLE x"), 1, "tables are read-only"),
-        (("query", "WITH x AS (SELECT 1) INSERT INTO y SELECT * FROM x"), 1, "are read-only"),
-        (("query", ""), 1, "tables are read-only"),
+        (("query", "SELECT * FROM text.`/etc/passwd`"), 1, "none of the tables"),
+        (("query", ""), 1, "0 statements"),
+        (("query", "SELECT nothing FROM customer_landing"), 1, "The query does not run: "),
+        (("query", "DESCRIBE passwords"), 1, "There is no table passwords"),
+        (("query", "SELECT 1", "--engine", "athena"), 1, "need STEDI_ATHENA_WORKGROUP"),
     ],
 )
 def test_a_mistake_is_one_line(stedi, tmp_path, monkeypatch, arguments, code, said):
@@ -135,20 +143,103 @@ def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
     assert done.stderr.count(b"\n") == 1
 
 
+def test_a_query_opens_only_the_tables_that_it_names(stedi, monkeypatch):
+    opened = []
+    log = Lakehouse.log
+    monkeypatch.setattr(
+        Lakehouse, "log", lambda self, table: opened.append(table.name) or log(self, table)
+    )
+    sql = "SELECT count(email) AS n, max(lastUpdateDate) AS newest FROM customer_trusted"
+    code, said = stedi("query", sql, "--format", "json")
+    assert (code, json.loads(said)) == (0, [{"n": 0, "newest": None}])
+    assert opened == ["customer_trusted"]
+
+
+def test_show_tables_and_describe_say_what_there_is_to_ask(stedi):
+    assert "machine_learning_curated" in stedi("query", "show tables")[1]
+    assert "shareWithResearchAsOfDate" in stedi("query", "DESCRIBE customer_trusted;")[1]
+
+
+@pytest.mark.parametrize("command", ["materialize", "catch-up"])
+@pytest.mark.parametrize(
+    ("home", "said"), [("dagster", "is a relative path"), ("/no/such/folder", "is not a folder")]
+)
+def test_a_dagster_home_that_cannot_be_is_one_line(stedi, command, home, said):
+    code, output = stedi(command, DAGSTER_HOME=home)
+    assert code == 1
+    assert said in output
+    assert output.count("\n") == 1
+
+
 def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(stedi):
     empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
     code, said = stedi("query", empty, "--format", "csv")
     assert (code, said.split()) == (0, ["n", "0"])
 
 
-def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):
-    for day in ("2022-06-17", "2022-06-18", "2999-01-01"):
+def test_sample_and_other_data_do_not_land_in_one_lake_unless_told_to(lake, stedi, tmp_path):
+    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "{}")):
+        (tmp_path / name / "customer").mkdir(parents=True)
+        (tmp_path / name / "customer" / f"{name}.json").write_text("{}")
+        (tmp_path / name / "sample.json").write_text(content)
+    sample, real = str(tmp_path / "sample"), str(tmp_path / "real")
+    assert stedi("land", sample)[0] == stedi("land", sample)[0] == 0
+    code, said = stedi("land", real)
+    assert code == 1
+    assert "is not sample data and" in said
+    assert "holds sample data: take another lake" in said
+    assert stedi("land", real, "--mix")[0] == 0
+    lake.lake.delete([found["Key"] for found in lake.lake.objects("landing/")])
+    assert stedi("land", real)[0] == 0
+    assert "holds other data" in stedi("land", sample)[1]
+
+
+def test_the_sample_ends_today_unless_it_is_told_its_first_date(stedi, tmp_path):
+    assert stedi("sample", str(tmp_path / "s"), "--customers", "5", "--days", "2")[0] == 0
+    dates = {path.name for path in (tmp_path / "s").rglob("ingest_date=*")}
+    assert dates == {f"ingest_date={today()}", f"ingest_date={today() - timedelta(1)}"}
+    code, said = stedi("sample", str(tmp_path / "t"), "--days", "9999999999")
+    assert (code, said.count("\n")) == (1, 1)
+
+
+def test_rebuild_drops_tables_and_settings_and_keeps_landed_objects_and_audit_rows(lake, stedi):
+    kept = ("landing/customer/ingest_date=2022-06-18/a.json", "_stedi/audit/a.json")
+    gone = ("trusted/customer_trusted/_delta_log/0.json", "_stedi/ledger/b.json")
+    for path in kept + gone:
+        lake.lake.put(path, b"{}")
+    code, said = stedi("rebuild", "--yes")
+    assert (code, "The tables are gone" in said) == (0, True)
+    left = {found["Key"] for found in lake.lake.objects("")}
+    assert left == set(kept)
+
+
+def test_materialize_takes_landed_dates_from_the_first_ingest_date_to_today():
+    first, last = date(2022, 6, 18), date(2022, 6, 20)
+    days = [date(2022, 6, 20), date(2022, 6, 17), date(2022, 6, 18), date(2022, 6, 21)]
+    assert split_dates(days, first, last) == ([first, last], [days[1], days[3]])
+
+
+def test_landing_on_a_date_that_no_table_takes_in_is_refused(run, tmp_path):
+    for day in ("2022-06-17", "2022-06-18"):
         (tmp_path / "source/customer" / f"ingest_date={day}").mkdir(parents=True)
         (tmp_path / "source/customer" / f"ingest_date={day}" / "a.json").write_text("{}")
-    said = run(STEDI, "local", "--", "stedi", "land", "source")
-    assert "Landed 3 objects" in said
-    for day, is_said in (("2022-06-17", True), ("2022-06-18", False), ("2999-01-01", True)):
-        assert (f"ingest_date={day} lies before STEDI_FIRST_INGEST_DATE" in said) == is_said
+    first = {"STEDI_FIRST_INGEST_DATE": "2022-06-18"}
+    said = run(STEDI, "local", "--", "stedi", "land", "source", code=1, **first)
+    assert "ingest_date=2022-06-17 is outside the partition range" in said
+    assert "Landed" not in said
+
+
+def test_empty_tables_and_mostly_malformed_landing_is_said_without_a_value(lake):
+    email = "ann@example.com"
+    record = f'{{"email":"{email}","serialNumber":"s","registrationDate":"x","lastUpdateDate":1}}'
+    lake.put({"landing/customer/ingest_date=2022-06-18/a.json": record.encode()})
+    lake.materialize(date(2022, 6, 18))
+    lines = landing_warnings(Lakehouse(lake.lake, SparkSessions()))
+    assert "customer_trusted is empty." in lines
+    (malformed,) = (line for line in lines if "are malformed" in line)
+    assert "1 of 1 rows of customer_landing" in malformed
+    assert "registrationDate is not an integer" in malformed
+    assert email not in malformed
 
 
 def test_settings_that_do_not_fit_the_lakes_are_refused(run):

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.defs.asset_checks import evaluations
+from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
@@ -15,6 +16,8 @@ from stedi_assets.incremental.reconcile import Built, refresh
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
+# What a run does is in the instance; on the terminal only what is wrong.
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 lakehouse = dg.define_asset_job(
@@ -26,7 +29,10 @@ lakehouse = dg.define_asset_job(
 )
 
 
-@dg.op(description="Builds every partition that is out of date, table by table, and checks it.")
+@dg.op(
+    pool=POOL,
+    description="Builds every partition that is out of date, table by table, and checks it.",
+)
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
@@ -114,7 +120,10 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
         for attempt in range(1, attempts + 1):
             result = job(name).execute_in_process(
-                instance=instance, raise_on_error=False, **run_arguments(planned)
+                run_config=QUIET,
+                instance=instance,
+                raise_on_error=False,
+                **run_arguments(planned),
             )
             if result.success:
                 return

@@ -1,0 +1,74 @@
+"""`stedi materialize`: `dagster asset materialize` over the whole graph for all landed dates."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from datetime import date
+
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.dates import contiguous_ranges
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.query import table_figures
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.landing.diagnosis import diagnose, warnings_of
+from stedi_assets.landing.upload import landed_dates
+from stedi_assets.settings import today
+from stedi_assets.tables.schemas import TABLES
+
+
+def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[date]:
+    """Materialize every table for every ingest date on which something landed, range by range.
+
+    Args:
+        lake: the lake that this process's settings name.
+        say: is told what is done, a line at a time.
+
+    Returns:
+        The landed dates outside the partition range, which no table takes in.
+
+    Raises:
+        StediError: nothing has landed, or a range failed; its log is on standard error.
+    """
+    landed = landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix)
+    dates = {day for days in landed.values() for day in days}
+    inside, outside = split_dates(dates, lake.settings.first_ingest_date, today())
+    if not inside:
+        raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
+    ranges = contiguous_ranges(inside)
+    for number, (first, last) in enumerate(ranges, 1):
+        say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")
+        # Dagster's warnings about its own interfaces tell a user nothing.
+        environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
+        if subprocess.run(dagster_command(first, last), env=environ).returncode:
+            raise StediError(f"The run over {first} to {last} failed; its log is above.")
+    return outside
+
+
+def landing_warnings(lakehouse: Lakehouse) -> list[str]:
+    """Lines that say which tables are empty, and why most of what landed is malformed.
+
+    They hold no value of a record.
+    """
+    figures = table_figures(lakehouse)
+    return warnings_of(
+        {table.table: table.rows for table in figures},
+        {table.table: table.malformed for table in figures},
+        lambda entity: diagnose(lakehouse.read(TABLES[f"{entity.name}_landing"]), entity),
+    )
+
+
+def split_dates(dates: Iterable[date], first: date, last: date) -> tuple[list[date], list[date]]:
+    """The dates from first to last, both included, and the others; each in order."""
+    ordered = sorted(set(dates))
+    inside = [day for day in ordered if first <= day <= last]
+    return inside, [day for day in ordered if day not in inside]
+
+
+def dagster_command(first: date, last: date) -> list[str]:
+    """The command that materializes all tables for a range of dates, with a quiet console."""
+    console = json.dumps({"loggers": {"console": {"config": {"log_level": "WARNING"}}}})
+    command = [sys.executable, "-m", "dagster", "asset", "materialize"]
+    command += ["-m", "stedi_assets.definitions", "--select", "*"]
+    return [*command, "--partition-range", f"{first}...{last}", "--config-json", console]
