@@ -1,0 +1,210 @@
+"""Whose a landed record is: whole addresses, in parsed fields or as whole tokens of raw text."""
+
+import json
+import unicodedata
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stedi_assets.errors import StediError
+from stedi_assets.privacy.address_search import Match, one_address, search
+from stedi_assets.privacy.whose_record import Person, redact
+from stedi_assets.tables.schemas import ENTITIES
+
+ANN = Person("ann@example.com", frozenset({"d1"}), "", frozenset())
+# Others, whose addresses hold Ann's, or part of it.
+SIMILAR = [
+    "o'ann@example.com",
+    "müllerann@example.com",
+    "жann@example.com",
+    "smith&ann@example.com",
+    "srs0=x=ann@example.com",
+    "'ann@example.com",
+    "x%ann@example.com",
+    "x|ann@example.com",
+    "{ann@example.com",
+    "x!ann@example.com",
+    "jo.ann@example.com",
+    "jo-ann@example.com",
+    "jo+ann@example.com",
+    "jo_ann@example.com",
+    "joann@example.com",
+    "jo ann@example.com",
+    '"jo ann"@example.com',
+    "b@ann@example.com",
+    "ann@example.com@example.org",
+    "ann@example.co",
+    "ann@example.comé",
+    "ann@example.com.au",
+    "ann@example.com-x",
+    "ann@example.community",
+    "ann@sub.example.com",
+    "ann@xample.com",
+    "nann@example.com",
+]
+
+
+def reading(user: str, **fields: object) -> str:
+    record = {"user": user, "timestamp": 1, "x": 1.0, "y": 2.0, "z": 3.0} | fields
+    return json.dumps(record, ensure_ascii=False)
+
+
+@pytest.mark.parametrize("other", SIMILAR)
+@pytest.mark.parametrize("escaped", [False, True])
+def test_a_well_formed_record_of_a_similar_address_stays_as_it_is(other, escaped):
+    line = reading(other)
+    line = line if not escaped else line.replace("@", "\\u0040")
+    redaction = redact(f"{reading('ann@example.com')}\n{line}\n", ENTITIES["accelerometer"], ANN)
+    assert redaction.taken == 1
+    assert redaction.text == f"{line}\n"
+    assert redaction.uncertain == (other == "jo ann@example.com")
+
+
+@pytest.mark.parametrize("other", [one for one in SIMILAR if not one.startswith("jo ")])
+def test_malformed_text_of_a_similar_address_is_never_taken(other):
+    line = reading(other)[:-2]
+    for text in (line, line.replace("@", "\\u0040"), quote(line), json.dumps(line), quote(other)):
+        redaction = redact(f"{text}\n", ENTITIES["accelerometer"], ANN)
+        assert (redaction.taken, redaction.text) == (0, f"{text}\n")
+
+
+@pytest.mark.parametrize("other", SIMILAR)
+def test_who_is_forgotten_with_a_similar_address_takes_nothing_of_ann(other):
+    them = Person(other, frozenset(), "", frozenset())
+    for text in (reading("ann@example.com"), reading("ann@example.com")[:-2]):
+        assert redact(f"{text}\n", ENTITIES["accelerometer"], them).taken == 0
+    assert redact(f"{reading(other)}\n", ENTITIES["accelerometer"], them).taken == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"email": "ANN@example.com", ',
+        "ann@example.com",
+        r'{"email":"ann\u0040example.com',
+        r'{"email":"\tann@example\u002Ecom."',
+        r"{\"email\":\"\\nann@example.com\"",
+        "%7B%22user%22:%22ann@example.com%22,%22timestamp%22:1%7D",
+        "%257B%2522user%2522%253A%2522ann%2540example.com%2522",
+        "user=ann%40example.com&timestamp=1",
+        "{'user': 'ann@example.com'}",
+        "Ann <ann@example.com>; 7",
+        "mailto:ann@example.com.",
+        "7;ann@example.com;8",
+        "ann@example.com\0\0",
+        "“ann@example.com”",
+        "\u00a0ann@example.com\u00a0",
+        "İ before and after ann@example.com İ",
+    ],
+)
+def test_malformed_text_with_the_address_as_a_token_is_the_persons(text):
+    assert search(text, "ann@example.com") is Match.YES
+
+
+@pytest.mark.parametrize(
+    ("email", "text"),
+    [
+        ("i̇pek@example.com", "user: İPEK@example.com"),
+        ("o'brien@example.com", "{'user': \"O'Brien@example.com\""),
+        ("müller@exämple.com", unicodedata.normalize("NFD", "<MÜLLER@exämple.com>")),
+        ("müller@exämple.com", "%22m%C3%BCller%40ex%C3%A4mple.com%22"),
+        ("😀@example.com", r"\ud83d\ude00@example.com"),
+        ("ας@example.com", "'ΑΣ@example.com'"),
+        ("smith&sons@example.com", "<smith&sons@example.com>"),
+    ],
+)
+def test_an_address_is_found_in_any_case_form_and_escaping(email, text):
+    assert search(text, email) is Match.YES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user=ann@example.com",  # RFC 5322: an atom may hold =
+        "7|ann@example.com|8",
+        "{ann@example.com}",
+        "/ann@example.com/",
+        "{'user': 'ann@example.com",
+        reading("ann@example.com").encode("utf-16-le").decode(),
+        reading("ann@example.com").encode("utf-16-be").decode(),
+        reading("ann@example.com").encode("utf-32-le").decode(),
+        ("\n" + reading("ann@example.com")).encode("utf-16-le").decode()[1:],
+    ],
+)
+def test_text_in_which_the_address_may_stand_is_named_and_not_taken(text):
+    assert search(text, "ann@example.com") is Match.MAYBE
+
+
+def test_an_address_beyond_latin_is_found_in_utf16_without_a_mark():
+    text = reading("жж@пример.рф").encode("utf-16-le").decode()
+    assert search(text, "жж@пример.рф") is Match.MAYBE
+
+
+def test_the_devices_number_is_found_in_malformed_text_but_not_as_another_fields_value():
+    seven = Person("ann@example.com", frozenset({"7"}), "", frozenset())
+    step = ENTITIES["step_trainer"]
+    theirs = '{"serialNumber": "7", "distanceFromObject": 1'
+    others = '{"serialNumber": "8", "distanceFromObject": 7'
+    assert redact(f"{theirs}\n{others}\n", step, seven).text == f"{others}\n"
+
+
+def test_a_record_of_somebody_else_that_gives_the_address_stays_without_it():
+    other = reading("bob@example.com", note="see ANN@example.com", deep=[{"a": "ann@example.com"}])
+    redaction = redact(f"{other}\n", ENTITIES["accelerometer"], ANN)
+    assert (redaction.taken, redaction.mentions) == (0, 1)
+    kept = json.loads(redaction.text)
+    assert kept["user"] == "bob@example.com"
+    assert kept["x"] == 1.0
+    assert "ann" not in redaction.text.lower()
+
+
+def test_a_record_that_gives_its_field_of_whom_twice_keeps_the_last_only():
+    other = reading("ann@example.com").replace('"timestamp"', '"user": "b@c.com", "timestamp"')
+    redaction = redact(f"{other}\n", ENTITIES["accelerometer"], ANN)
+    assert (redaction.taken, redaction.mentions) == (0, 1)
+    assert json.loads(redaction.text)["user"] == "b@c.com"
+
+
+def test_a_record_whose_own_address_holds_it_is_named_and_stays():
+    other = reading("Ann <ann@example.com>")
+    redaction = redact(f"{other}\n", ENTITIES["accelerometer"], ANN)
+    assert (redaction.taken, redaction.text, redaction.uncertain) == (0, f"{other}\n", True)
+
+
+def test_text_without_the_person_comes_back_byte_for_byte():
+    text = "\ufeff \r\n{}\rnull\n\n%41 \\u0041"
+    assert redact(text, ENTITIES["customer"], ANN).text == text
+
+
+@given(st.text(st.sampled_from("anx@.e'=%2\\ \"{}é,<") | st.characters(), max_size=30))
+def test_no_text_breaks_the_search(text):
+    search(text, "ann@example.com")
+    redact(text, ENTITIES["customer"], ANN)
+
+
+@pytest.mark.parametrize(
+    ("typed", "email"),
+    [
+        ("ann@example.com", "ann@example.com"),
+        ("\ufeff Ann@Example.com\t", "ann@example.com"),
+        (unicodedata.normalize("NFD", "É@example.com"), "é@example.com"),
+        ('"jo ann"@example.com', '"jo ann"@example.com'),
+        ("o'brien&sons@example.com", "o'brien&sons@example.com"),
+    ],
+)
+def test_an_address_as_typed_is_normalized(typed, email):
+    assert one_address(typed) == email
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["", "  ", "ann", "@example.com", "ann@", "a@example.com b@example.com", "a@b.com,c@d.com"]
+    + ["Ann <ann@example.com>", "a@example.com\nb@example.com", "a\0@example.com"],
+)
+def test_what_is_not_one_address_is_refused_without_being_repeated(typed):
+    with pytest.raises(StediError) as raised:
+        one_address(typed)
+    assert "\n" not in str(raised.value)
+    assert "example" not in str(raised.value)
