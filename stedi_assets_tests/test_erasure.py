@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs.io_managers import Dates, DeltaIOManager
-from stedi_assets.privacy import vacuum as erasure
-from stedi_assets.privacy.forget import Person, without
+from stedi_assets.privacy import vacuum
+from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.conftest import TestLake
@@ -76,6 +76,11 @@ def run(*arguments: str, email: str = "") -> str:
     return result.output
 
 
+def audit_in(output: str) -> dict:
+    """The audit row that `stedi forget` prints after its messages."""
+    return json.loads("{" + output.partition("\n{")[2])
+
+
 @pytest.mark.slow
 def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
     lake = any_lake
@@ -123,8 +128,18 @@ def test_forget_takes_a_person_out_of_landed_objects_too_and_leaves_an_audit_row
     assert "p2@example.com" in everything_in(lake, "landing")
     audit = [lake.lake.get_json(found["Key"]) for found in lake.lake.objects("_stedi/audit/")]
     assert [row["rows"] for row in audit] == [
-        {"customer_landing": 2, "accelerometer_landing": 2, "step_trainer_landing": 1}
+        {
+            "customer_landing": 2,
+            "accelerometer_landing": 2,
+            "step_trainer_landing": 1,
+            "customer_trusted": 1,
+            "accelerometer_trusted": 2,
+            "step_trainer_trusted": 1,
+            "customers_curated": 1,
+            "machine_learning_curated": 1,
+        }
     ]
+    assert audit[0]["completed"] is True
     assert audit[0]["when"].startswith(str(today()))
     assert sum(lake.table("machine_learning_curated").values()) == 2
 
@@ -150,7 +165,7 @@ def test_forget_finds_a_person_in_every_way_that_records_are_written(lake):
     lake.put({f"{folder}/zipped.GZ": gzip.compress(f"{phone(1, 8)}\n{phone(2, 8)}".encode())})
     unreadable = f"{folder}/unreadable.gz"
     lake.put({unreadable: phone(1, 9).encode()})
-    audit = json.loads(run("forget", email="P1@Example.com\n").partition("{")[2].join(["{", ""]))
+    audit = audit_in(run("forget", email="P1@Example.com\n"))
     assert audit["unreadable_objects"] == [unreadable]
     lake.lake.delete([unreadable])
     left = everything_in(lake, "").lower()
@@ -219,10 +234,10 @@ ANN_WITH_DEVICE = Person(ANN, frozenset({f"{MARK}-1"}), "", frozenset())
 def test_every_record_of_a_person_is_taken_out_and_nobody_elses(entity, lines, end):
     ways = odd_ways(RECORDS[entity])
     text = end.join(ways[line] if isinstance(line, int) else line for line in lines)
-    kept, taken = without(text, ENTITIES[entity], ANN_WITH_DEVICE)
-    left = [line for line in kept.splitlines() if line.strip()]
+    redaction = redact(text, ENTITIES[entity], ANN_WITH_DEVICE)
+    left = [line for line in redaction.text.splitlines() if line.strip()]
     assert left == [line for line in lines if not isinstance(line, int)]
-    assert taken == len(lines) - len(left)
+    assert redaction.taken == len(lines) - len(left)
 
 
 @pytest.mark.slow
@@ -247,7 +262,7 @@ def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(a
     assert naming(everything_in(lake, "landing/step_trainer_landing"))
     held = json.loads(run("consent", email=ANN))["rows"]
     assert held["accelerometer_trusted"] == 1
-    audit = json.loads(run("forget", email=ANN).partition("{")[2].join(["{", ""]))
+    audit = audit_in(run("forget", email=ANN))
     assert naming(everything_in(lake, "")) == []
     assert others[0] in everything_in(lake, "landing")
     for entity in ENTITIES:  # beside what had landed, the two that had not
@@ -263,7 +278,7 @@ def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_wh
 
     three_days(lake)
     has_read, may_write = threading.Event(), threading.Event()
-    write, erase = DeltaIOManager.write, erasure.erase
+    write, purge = DeltaIOManager.write, vacuum.purge
 
     def slow_write(io, table, frame, dates):
         if table.name == "accelerometer_trusted" and not has_read.is_set():
@@ -273,18 +288,18 @@ def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_wh
             frame = io_manager.spark.spark_session.createDataFrame(rows, frame.schema)
         return write(io, table, frame, dates)
 
-    def erase_while_the_run_writes(io, retention):
-        erased = erase(io, retention)
+    def purge_while_the_run_writes(io, retention):
+        purged = purge(io, retention)
         may_write.set()
         beside.join()
-        return erased
+        return purged
 
     def materialize() -> None:
         with contextlib.suppress(Exception):  # its check of consent fails, and rightly
             lake.materialize(DATES[1])
 
     monkeypatch.setattr(DeltaIOManager, "write", slow_write)
-    monkeypatch.setattr(erasure, "erase", erase_while_the_run_writes)
+    monkeypatch.setattr(vacuum, "purge", purge_while_the_run_writes)
     beside = threading.Thread(target=materialize)
     beside.start()
     try:
@@ -315,7 +330,7 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
         under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     result = CliRunner().invoke(main, [command], input="p1@example.com")
     assert result.exit_code == 1
-    assert f"Run {under_way.run_id} is under way" in result.output.splitlines()[-1]
+    assert f"Run {under_way.run_id} is " in result.output.splitlines()[-1]
     assert before in everything_in(lake, "")
 
 
@@ -356,7 +371,7 @@ def test_erase_beside_a_writer_removes_nothing_that_a_current_version_needs(lake
     writer = threading.Thread(target=write_again_and_again)
     writer.start()
     while writer.is_alive():
-        erasure.erase(io_manager, timedelta(0))
+        vacuum.purge(io_manager, timedelta(0))
     writer.join()
     assert errors == []
     assert lake.table(table.name) == rows
@@ -368,28 +383,12 @@ def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(l
     lake.materialize(DATES[0], None, "customer_landing", "customer_trusted")
     path = f"{TABLES['customer_trusted'].path}/part-cut-short.parquet"
     lake.lake.put(path, b"of a write that was killed")
-    erased = erasure.erase(io_manager, timedelta(0))
-    assert erased.staying == 1
-    assert " 1 of writes that were cut short, or are under way, stay" in str(erased)
+    purged = vacuum.purge(io_manager, timedelta(0))
+    assert purged.kept == 1
+    assert "1 files that no table names stay" in str(purged)
     assert path in {found["Key"] for found in lake.lake.objects("trusted/")}
-    monkeypatch.setattr(erasure, "UNDER_WAY_HOURS", 0)
-    assert erasure.erase(io_manager, timedelta(0)).staying == 0
+    monkeypatch.setattr(vacuum, "UNDER_WAY_HOURS", 0)
+    purged = vacuum.purge(io_manager, timedelta(0))
+    assert purged.kept == 0
+    assert "No file that left the tables remains" in str(purged)
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}
-
-
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ('{"email": "ANN@example.com", ', True),
-        ("ann@example.com", True),
-        (r'{"email":"ann\u0040example.com', True),
-        (r'{"email":"\tann@example\u002Ecom."', True),
-        ('{"email": "joann@example.com", ', False),
-        ('{"email": "jo.ann@example.com", ', False),
-        ('{"email": "ann@example.com.au", ', False),
-        ('{"email": "ann@example-com", ', False),
-    ],
-)
-def test_an_email_is_found_in_raw_text_and_not_within_somebody_elses(text, found):
-    ann = Person("ann@example.com", frozenset(), "", frozenset())
-    assert bool(re.search(ann.pattern, text)) == found

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from stedi_assets.cli.privacy import audit, consent, erase, forget
 from stedi_assets.errors import StediError
 from stedi_assets.settings import EMBEDDED_SALT, home, load_settings, today
 
@@ -41,18 +42,11 @@ def _day(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def _lake() -> Any:
-    from stedi_assets.lakehouse.object_store import open_store
+    from stedi_assets.lakehouse.object_store import open_lake
 
-    lake = open_store(load_settings())
+    lake = open_lake(load_settings())
     lake.check()
     return lake
-
-
-def _lakehouse() -> Any:
-    from stedi_assets.lakehouse.tables import Lakehouse
-    from stedi_assets.spark.session import SparkSessions
-
-    return Lakehouse(_lake(), SparkSessions())
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -129,7 +123,7 @@ def tables(as_json: bool) -> None:
     """The eight tables: rows, newest ingest date, Delta version, size, malformed rows."""
     from stedi_assets.cli.query import print_tables, table_figures
 
-    figures = table_figures(_lakehouse())
+    figures = table_figures(_lake())
     if as_json:
         click.echo(json.dumps([figure.as_json() for figure in figures], indent=2))
     else:
@@ -150,13 +144,13 @@ def query(sql: str, form: str) -> None:
     """Run a read-only SQL query over the eight tables, by their names."""
     from stedi_assets.cli.query import print_frame, run_query
 
-    print_frame(run_query(_lakehouse(), sql), form)
+    print_frame(run_query(_lake(), sql), form)
 
 
 @main.command()
 def materialize() -> None:
     """Run `dagster asset materialize` over the whole graph for every landed date."""
-    from stedi_assets.lakehouse.dates import contiguous_ranges
+    from stedi_assets.incremental.date_ranges import stretches
     from stedi_assets.landing.upload import landed_dates
 
     lake = _lake()
@@ -168,7 +162,7 @@ def materialize() -> None:
         _say_not_landed(day, settings.first_ingest_date)
     if not ready:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
-    for first, last in contiguous_ranges(ready):
+    for first, last in stretches(ready):
         click.echo(f"Materializing {first} to {last} …")
         command = _dagster("--partition-range", f"{first}...{last}")
         # Dagster's warnings about its own interfaces tell a user nothing.
@@ -195,14 +189,14 @@ def _dagster(*partition: str) -> list[str]:
 def _catch_up() -> int:
     import dagster as dg
 
-    from stedi_assets.definitions import defs, pipeline
-    from stedi_assets.defs.jobs import run_here
-    from stedi_assets.incremental.reconcile import catch_up
+    from stedi_assets.definitions import defs, io_manager
+    from stedi_assets.incremental import reconcile as catch_up
 
+    _lake()
     kept = os.environ.get("DAGSTER_HOME")
     with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
-        run = run_here(defs, instance)
-        return catch_up(pipeline, run, lambda line: click.echo(line, err=True))
+        run = catch_up.run_here(defs, instance)
+        return catch_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
 
 
 def _runs_under_way() -> list[str]:
@@ -234,74 +228,8 @@ def catch_up() -> None:
     click.echo(f"Caught up, in {runs} runs." if runs else "Nothing to catch up on.")
 
 
-@main.command()
-@click.option("--now", is_flag=True, help="Keep nothing, whatever STEDI_RETENTION_DAYS says.")
-def erase(now: bool) -> None:
-    """Bring membership up to date, compact, and remove files that left the tables.
-
-    With --now nobody must be reading an older version of a table. Files of writes that were cut
-    short go when they are six hours old; how many stay till then is said.
-    """
-    from datetime import timedelta
-
-    from stedi_assets.definitions import pipeline
-    from stedi_assets.privacy.vacuum import erase as erase_files
-
-    _catch_up()
-    retention = timedelta(0 if now else pipeline.settings.retention_days)
-    click.echo(erase_files(pipeline, retention))
-
-
-def _email() -> str:
-    """The email, from standard input or a prompt that does not show it; never an argument."""
-    if sys.stdin.isatty():
-        return str(click.prompt("Email", hide_input=True))
-    email = sys.stdin.readline().strip()
-    if not email:
-        raise StediError("Give the email on standard input.")
-    return email
-
-
-@main.command()
-def consent() -> None:
-    """What the lake holds about a person, and on what consent; the email from standard input."""
-    from stedi_assets.definitions import pipeline
-    from stedi_assets.privacy.forget import holdings
-
-    email = _email()
-    _lake()
-    click.echo(json.dumps(holdings(pipeline, email), indent=2))
-
-
-@main.command()
-def forget() -> None:
-    """Take a person out of everything, landed objects too; the email from standard input.
-
-    Refused while a run is under way in DAGSTER_HOME. An audit row stays: when, which command, how
-    many rows; the person only as subject_id.
-    """
-    from datetime import timedelta
-
-    from stedi_assets.definitions import pipeline
-    from stedi_assets.privacy.forget import find, rows_of
-    from stedi_assets.privacy.forget import forget as forget_person
-    from stedi_assets.privacy.vacuum import erase as erase_files
-
-    email = _email()
-    _lake()
-    _refuse_beside_runs("stedi forget")
-    _catch_up()
-    person = find(pipeline, email)
-    audit = forget_person(pipeline, person, "stedi forget")
-    _catch_up()
-    click.echo(erase_files(pipeline, timedelta(0)), err=True)
-    click.echo(json.dumps(audit, indent=2))
-    # What a run writes that had read before is marked stale, so the next catch-up takes it out.
-    if any(rows_of(pipeline, person).values()) or _runs_under_way():
-        raise StediError(
-            "A run beside this one wrote rows of the person back, or may yet do so: when no run is"
-            " under way, `stedi erase --now` takes them out."
-        )
+for command in (erase, consent, forget, audit):
+    main.add_command(command)
 
 
 @main.command("spark-conf")
@@ -325,11 +253,11 @@ def rebuild(yes: bool) -> None:
     write with the settings and the table versions that it knows. Refused while a run is under way
     in DAGSTER_HOME.
     """
-    from stedi_assets.lakehouse.object_store import ObjectStore
+    from stedi_assets.lakehouse.object_store import Lake
     from stedi_assets.tables.schemas import TABLES
 
     _refuse_beside_runs("stedi rebuild")
-    lake = ObjectStore(load_settings())
+    lake = Lake(load_settings())
     lake.settings.of_the_lake()
     if not yes:
         click.confirm(f"Delete every table of {lake.settings.lake}?", abort=True)

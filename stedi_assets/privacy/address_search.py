@@ -90,6 +90,25 @@ def search(text: str, *names: str) -> Match:
     return match
 
 
+def key_holds(key: str, email: str) -> bool:
+    """Whether the key of an object holds an address: there a domain may go on, as in `.json`."""
+    view, name = folded(unquote(key)), folded(email)
+    at = view.find(name)
+    while at >= 0:
+        before, after = view[at - 1 : at], view[at + len(name) :][:1]
+        if not (_is_word(before) or before in _JOINING or _is_word(after) or after == "-"):
+            return True
+        at = view.find(name, at + 1)
+    return False
+
+
+def without_address(key: str, email: str) -> str:
+    """A key, or a message that names one, with `(address)` where it holds an address."""
+    plain = re.sub(re.escape(email), "(address)", key, flags=re.IGNORECASE)
+    segments = plain.split("/")
+    return "/".join("(address)" if key_holds(one, email) else one for one in segments)
+
+
 def may_be_escaped(text: str) -> bool:
     """Whether a text may hold a name that does not stand in it letter by letter."""
     return "\\" in text or "%" in text or "\0" in text

@@ -1,259 +1,155 @@
-"""`stedi consent` and `stedi forget`: what the lake holds about one person, and its end."""
+"""`stedi forget`: a person out of everything, as one function that commands and tests call."""
 
-import gzip
-import hashlib
-import json
-import re
-import uuid
-from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from pyspark.sql import functions as F
-
-from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.lakehouse.client import GoneError
-from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.landing import record_parser as records
-from stedi_assets.landing.reader import UnreadableError, landed_text
-from stedi_assets.privacy.vacuum import erase_versions
-from stedi_assets.spark.errors import redact_engine_errors
-from stedi_assets.tables.rules import (
-    current_records,
-    normalized_email,
-    normalized_serial_number,
-    well_formed,
-)
-from stedi_assets.tables.schemas import CORRUPT_RECORD, ENTITIES, TABLES, Entity, Table
+from stedi_assets.defs.io_managers import telling_no_data
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.rollups import on_days
+from stedi_assets.privacy import vacuum
+from stedi_assets.privacy.address_search import one_address
+from stedi_assets.privacy.audit import AuditRow
+from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
+from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
+from stedi_assets.privacy.whose_record import Person
+from stedi_assets.tables.schemas import TABLES, Table
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column
-
-
-THREADS = 8
-
-
-def normalized(email: str) -> str:
-    """An email as the tables store it."""
-    return email.strip(records.WHITE).lower()
+    from stedi_assets.defs.io_managers import DeltaIOManager as Lakehouse
 
 
 @dataclass(frozen=True)
-class Person:
-    """Someone by what landed records know them by: an email, and devices of theirs alone."""
+class Forgotten:
+    """What came of it.
 
-    email: str
-    devices: frozenset[str]
-    subject_id: str
-    # Devices that others' records name too: their readings are not this person's alone.
-    shared: frozenset[str]
-
-    @cached_property
-    def pattern(self) -> str:
-        """A regular expression for the email in the text of a well-formed record."""
-        return _as_word(self.email)
-
-    @cached_property
-    def pattern_of_malformed(self) -> str:
-        """A regular expression for the email or a device's number in malformed text."""
-        return _as_word(self.email, *sorted(self.devices))
-
-    def may_be_in(self, text: str) -> bool:
-        """Whether a text could name the person: quick, and False is certain."""
-        folded = text.casefold()
-        names = (self.email, *self.devices)
-        return "\\" in text or any(name.casefold() in folded for name in names)
-
-
-def _as_word(*names: str) -> str:
-    """A regular expression for names in raw text, in any case, JSON's escapes among it.
-
-    Not where one is the end or the beginning of a longer name.
+    audit: the audit row; purge: what the removal of old files did; problems: what could not be
+    done, each in a line, so that the command is to be repeated.
     """
-    # Without lookaround, which not every engine has.
-    before = r"(?:^|[^a-z0-9._%+-]|\\[nrtbf]|\\u[0-9a-f]{4})"
-    after = r"(?:$|[^a-z0-9.-]|\.(?:$|[^a-z0-9]))"
-    spelled = "|".join("".join(map(_in_text, name)) for name in names)
-    return f"(?i){before}(?:{spelled}){after}"
+
+    audit: dict[str, Any]
+    purge: vacuum.PurgeResult
+    problems: list[str]
 
 
-def _in_text(character: str) -> str:
-    """A character as itself or escaped, in either case."""
-    cases = {character, character.lower(), character.upper()}
-    escapes = [re.sub("(....)", r"\\\\u\1", c.encode("utf-16-be").hex()) for c in sorted(cases)]
-    short = {json.dumps(character, ensure_ascii=False)[1:-1], character.replace("/", "\\/")}
-    return f"(?:{'|'.join([*map(re.escape, sorted(cases | short)), *escapes])})"
+def forget(
+    lakehouse: "Lakehouse",
+    address: str,
+    catch_up: Callable[[], object],
+    runs_in_progress: Callable[[], list[str]],
+    command: str = "stedi forget",
+) -> Forgotten:
+    """Take a person out of every landed object, every table and all that left the tables.
 
+    What cannot be read or built holds up nothing else: it is among the problems, or named in the
+    audit row. An audit row is kept as soon as anything is changed.
 
-def find(pipeline: Pipeline, email: str) -> Person:
-    """The person of an email: with the devices that their records name and nobody else's do."""
-    known = normalized(email)
-    named = (
-        well_formed(pipeline.lakehouse.read(TABLES["customer_landing"]))
-        .select(
-            normalized_email("email").alias("email"),
-            normalized_serial_number().alias("serialNumber"),
+    address: the email as typed; catch_up: brings the tables up to date, StediError where some
+    could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
+    audit row. StediError beside a run, where the address is not one, or is nobody's.
+    """
+    email = one_address(address)
+    for run in runs_in_progress():
+        raise StediError(
+            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
         )
-        .distinct()
-    )
-    mine = named.where(F.col("email") == known).select("serialNumber")
-    theirs = {row[0] for row in mine.collect()}
-    others = named.where(
-        (F.col("email") != known) & F.col("serialNumber").isin(sorted(theirs) or [""])
-    )
-    shared = {row[0] for row in others.select("serialNumber").distinct().collect()}
-    salted = (pipeline.settings.salt() + known).encode()
-    return Person(
-        known, frozenset(theirs - shared), hashlib.sha256(salted).hexdigest(), frozenset(shared)
-    )
+    person = _find(lakehouse, email, catch_up)
+    problems: list[str] = []
+    before = rows_of(lakehouse, person, problems)
+    row = AuditRow(lakehouse.lake, command, person.subject_id)
+    redactor = Redactor(lakehouse.lake, person, row.start)
+    taken = redactor.taken
+    try:
+        redactor.take_out()
+        if not taken.anything and not any(before.values()):
+            raise _nobody(taken)
+        row.start()
+        _take_out_of_tables(lakehouse, person, catch_up, problems)
+        purge = vacuum.purge(lakehouse, timedelta(0))
+        left = rows_of(lakehouse, person, problems)
+        problems += purge.problems
+        problems += _to_be_repeated(taken, left, runs_in_progress(), command)
+        row.found = {"completed": not problems} | _found(taken, person, before, left)
+    finally:
+        row.finish()
+    return Forgotten(row.row, purge, problems)
 
 
-def _who(columns: Collection[str]) -> str:
-    """Which of some columns says whose a record is."""
-    return next(name for name in ("email", "user", "serialNumber") if name in columns)
+def _find(lakehouse: "Lakehouse", email: str, catch_up: Callable[[], object]) -> Person:
+    """The person of an email, by the tables or, where some could not be built, by objects."""
+    try:
+        catch_up()
+        return find(lakehouse, email)
+    except StediError:  # said when it is tried again
+        return devices_in_objects(lakehouse.lake, without_devices(lakehouse, email))
 
 
-def _is_of(entity: Entity, raw: str, parsed: Any, person: Person) -> bool:
-    """Whether a landed record, as text and as parsed JSON, is of a person.
-
-    A well-formed one when its field of whom is theirs or the email stands anywhere in it, a
-    malformed one when the email or the number of a device of theirs stands in it.
-    """
-    types = {column.name: column.type for column in entity.fields}
-    fields = records.fields_of(parsed, types, sorted(entity.required), entity.aliases)
-    if fields is None:
-        return bool(re.search(person.pattern_of_malformed, raw))
-    who = _who(fields)
-    theirs = (
-        fields[who].strip(records.WHITE) in person.devices
-        if who == "serialNumber"
-        else normalized(fields[who]) == person.email
-    )
-    return theirs or bool(re.search(person.pattern, raw))
+def _nobody(taken: Taken) -> StediError:
+    text = "No landed object and no table holds anything of this person: nothing was done."
+    if taken.unread:
+        some = "; ".join(f"{key}: {why}" for key, why in sorted(taken.unread.items())[:3])
+        text += f" {len(taken.unread)} objects could not be searched ({some})."
+    if taken.named:
+        text += f" {len(taken.named)} objects are named after them ({taken.named[0]})."
+    return StediError(text)
 
 
-def _row_is_of(table: Table, person: Person) -> "Column":
-    """The same of a row: `_is_of`, as far as the table holds what the record said."""
-    if "subject_id" in table.column_names:
-        return F.col("subject_id") == person.subject_id
-    who = _who(table.column_names)
-    theirs = (
-        normalized_serial_number().isin(sorted(person.devices) or [""])
-        if who == "serialNumber"
-        else normalized_email(who) == person.email
-    )
-    texts = [c.name for c in table.columns if c.type == "string" and c is not CORRUPT_RECORD]
-    text = F.concat_ws("\n", *texts)
-    # The regular expression is slow, and few rows contain the email.
-    found = F.lower(text).contains(person.email) & text.rlike(person.pattern)
-    if CORRUPT_RECORD in table.columns:
-        corrupt = F.coalesce(F.col(CORRUPT_RECORD.name), F.lit(""))
-        found = found | corrupt.rlike(person.pattern_of_malformed)
-    return F.coalesce(theirs, F.lit(False)) | found
+def _take_out_of_tables(
+    lakehouse: "Lakehouse", person: Person, catch_up: Callable[[], object], problems: list[str]
+) -> None:
+    """Bring the tables up to date; rows that are there for all that are deleted."""
+    try:
+        catch_up()
+    except StediError as error:
+        problems.append(str(error))
+    for name, rows in rows_of(lakehouse, person, problems).items():
+        if rows:
+            try:
+                _delete_rows(lakehouse, TABLES[name], person)
+            except StediError as error:
+                problems.append(str(error))
 
 
-def rows_of(pipeline: Pipeline, person: Person) -> dict[str, int]:
-    """How many rows of a person every table holds now."""
-    pipeline.refresh()
-    found = dict.fromkeys(TABLES, 0)
-    for name, table in TABLES.items():
-        if pipeline.lakehouse.log(table) is not None:
-            found[name] = pipeline.lakehouse.read(table).where(_row_is_of(table, person)).count()
-    return found
+@telling_no_data("Deleting the rows of a person")
+def _delete_rows(lakehouse: "Lakehouse", table: Table, person: Person) -> None:
+    """Delete the person's rows from a table whose dates could not be built anew."""
+    theirs = row_is_theirs(lakehouse, table, person)
+    predicate = "true"
+    if table.partitioned:
+        dates = lakehouse.read(table).where(theirs).select("ingest_date").distinct().collect()
+        predicate = on_days([row[0] for row in dates])
+    lakehouse.replace(table, lakehouse.read(table, predicate).where(~theirs), predicate)
 
 
-@redact_engine_errors("Looking for a person")
-def holdings(pipeline: Pipeline, email: str) -> dict[str, Any]:
-    """What the lake holds about a person and on what consent; nothing that tells who they are."""
-    person = find(pipeline, email)
-    current = (
-        current_records(pipeline.lakehouse.read(TABLES["customer_landing"]))
-        .where(F.col("email") == person.email)
-        .select("shareWithResearchAsOfDate", "lastUpdateDate", "ingest_date")
-        .collect()
-    )
+def _found(
+    taken: Taken, person: Person, before: dict[str, int], left: dict[str, int]
+) -> dict[str, Any]:
+    """What was taken and what stays, as the audit row says it."""
     return {
-        "subject_id": person.subject_id,
-        "known": bool(current),
-        "consents": bool(current and (current[0][0] or 0) > 0),
-        "shareWithResearchAsOfDate": current[0][0] if current else None,
-        "lastUpdateDate": current[0][1] if current else None,
-        "record_landed_on": str(current[0][2]) if current else None,
-        "rows": rows_of(pipeline, person),
-    }
-
-
-@redact_engine_errors("Forgetting a person")
-def forget(pipeline: Pipeline, person: Person, command: str) -> dict[str, Any]:
-    """Take a person out of every landed object; what was taken, as the audit row that is kept.
-
-    The landing tables and all others follow with the next catch-up.
-    """
-    taken: dict[str, int] = {}
-    unreadable: set[str] = set()
-    # Customers last: cut short and done again, it still knows the person's devices.
-    for entity in reversed(ENTITIES.values()):
-        taken[f"{entity.name}_landing"] = _take_out(
-            pipeline.lakehouse.store, entity, person, unreadable
-        )
-    audit = {
-        "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command,
-        "subject_id": person.subject_id,
-        "rows": taken,
+        "rows": {name: before[name] - left[name] for name in TABLES} | taken.records,
+        "rows_left": {name: rows for name, rows in left.items() if rows},
+        "older_versions": taken.versions,
+        "mentions_in_records_of_others": taken.mentions,
         "devices_shared_with_others": len(person.shared),
-        "unreadable_objects": sorted(unreadable),
+        "unreadable_objects": sorted(taken.unread),
+        "reasons": taken.unread,
+        "objects_named_after_the_person": sorted(taken.named),
     }
-    pipeline.lakehouse.store.put_json(
-        f"_stedi/audit/{audit['when']}-{uuid.uuid4().hex[:8]}.json", audit
-    )
-    return audit
 
 
-def _take_out(store: ObjectStore, entity: Entity, person: Person, unreadable: set[str]) -> int:
-    """Rewrite what lies in an entity's folder without a person; how many records that were.
-
-    Every object there is read, also what has not landed, and older versions, which are deleted
-    where they hold the person. unreadable: takes the objects that cannot be searched.
-    """
-    folder = f"landing/{entity.name}/"
-
-    def without_person(key: str, version: str | None = None) -> tuple[str, int]:
-        try:
-            return without(landed_text(store, key, version), entity, person)
-        except UnreadableError:
-            unreadable.add(key)
-        except GoneError:
-            pass  # deleted meanwhile
-        return "", 0
-
-    def rewrite(key: str) -> int:
-        kept, taken = without_person(key)
-        if taken:
-            data = kept.encode()
-            store.put(key, gzip.compress(data) if key.lower().endswith(".gz") else data)
-        return taken
-
-    keys = [one["Key"] for one in store.objects(folder) if not one["Key"].endswith("/")]
-    with ThreadPoolExecutor(THREADS) as pool:
-        taken = sum(pool.map(rewrite, keys))
-    erase_versions(store, folder, timedelta(0), lambda *one: without_person(*one)[1] > 0)
-    return taken
-
-
-def without(text: str, entity: Entity, person: Person) -> tuple[str, int]:
-    """Landed text without a person's records, and how many those were."""
-    if not person.may_be_in(text):
-        return text, 0
-    kept: list[str] = []
-    taken = 0
-    for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")):
-        for raw, parsed in records.pieces_of(line):
-            theirs = _is_of(entity, raw, parsed, person)
-            taken += theirs
-            if not theirs:
-                kept.append(raw)
-    return "".join(f"{raw}\n" for raw in kept), taken
+def _to_be_repeated(taken: Taken, left: dict[str, int], runs: list[str], command: str) -> list[str]:
+    """What somebody has to do again, each in a line."""
+    lines = []
+    if any(left.values()) or runs:
+        # What a run wrote that had read before is found by the next catch-up.
+        lines.append(
+            "Rows of the person are in a table again, or may be: a run beside this one had read"
+            " them before. When no run is in progress, `stedi erase --now` takes them out."
+        )
+    if taken.to_be_repeated:
+        lines.append(
+            f"Objects that may hold the person were not read or not rewritten, as named under"
+            f" `reasons`: mend that, then `{command}` again."
+        )
+    return lines

@@ -1,75 +1,145 @@
-"""Removes from S3 what left the tables: old data files, old log entries, noncurrent versions."""
+"""Removes from S3 what left the tables: old data files, old log entries, noncurrent versions.
 
-from collections.abc import Callable
-from dataclasses import dataclass
+`stedi erase` and the maintenance job call `erase`; `stedi forget` calls `purge`, its last part.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.rollups import ROLLUPS, ROLLUPS_FOLDER, refresh_rollups
-from stedi_assets.lakehouse.client import translate_s3_errors
-from stedi_assets.lakehouse.delta_log import is_versioned_log_file
-from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.defs.io_managers import telling_no_data
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.rollups import SUMMARIES, bring_summaries_up_to_date
+from stedi_assets.lakehouse.object_store import GoneError, Lake, is_versioned_log_file, told
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.tables.schemas import TABLES
+from stedi_assets.tables.schemas import TABLES, Table
+
+if TYPE_CHECKING:
+    from stedi_assets.defs.io_managers import DeltaIOManager as Lakehouse
 
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
-# What versions of the project before the ledger of all tables kept.
-_FOLDERS_OF_OLDER_VERSIONS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
 ATTEMPTS = 10
+# What earlier releases kept under `_stedi/`, and no release reads any more: it goes at once.
+OBSOLETE_FOLDERS: tuple[str, ...] = ()
+# Written anew at every look at who is in; the folder that it names is kept.
+_SETTLED_FOLDER = "_stedi/settled/"
+_SETTLED = f"{_SETTLED_FOLDER}settled.json"
 
 
-@dataclass(frozen=True)
-class Erased:
-    """How many objects went, and how many files stay that no table names, and until when."""
+@dataclass
+class PurgeResult:
+    """What a purge removed and what is left.
 
-    gone: int
-    staying: int
-    until: datetime
+    removed: objects that went; kept: data files that no table names and that stay, until when at
+    the latest; problems: what could not be done, each in a line.
+    """
+
+    removed: int = 0
+    kept: int = 0
+    until: datetime | None = None
+    problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        said = f"Removed {self.gone} files."
-        if self.staying:
-            said += (
-                f" {self.staying} of writes that were cut short, or are under way, stay: `stedi"
-                f" erase --now` removes them from {self.until:%Y-%m-%d %H:%M} UTC on."
-            )
-        return said
+        """In a line or two, for a person."""
+        text = f"Removed {self.removed} files."
+        if self.problems:
+            return f"{text} Not everything could be done; what is left may be more than is said."
+        if not self.kept or self.until is None:
+            return f"{text} No file that left the tables remains."
+        return (
+            f"{text} {self.kept} files that no table names stay, for readers of older versions or"
+            f" for writes that may be in progress: repeat this after"
+            f" {self.until:%Y-%m-%d %H:%M} UTC to remove the last of them."
+        )
 
 
-def erase(pipeline: Pipeline, retention: timedelta) -> Erased:
-    """Compact every table and remove what left it longer ago than the retention.
+def erase(
+    lakehouse: "Lakehouse",
+    catch_up: Callable[[], object],
+    retention: timedelta,
+    compacted: Callable[[str], None] = lambda table: None,
+) -> PurgeResult:
+    """Bring the tables up to date, then remove what left them longer ago than the retention.
 
-    A data file, a log entry or checkpoint (they hold minima and maxima of columns) and, where the
-    bucket keeps them, noncurrent versions of objects.
+    Whatever cannot be done holds up nothing else; it is among the result's problems.
+
+    catch_up: brings the tables up to date, StediError where some could not be; compacted: called
+    with the name of a table whose files were replaced, under its write lock.
     """
-    store = pipeline.lakehouse.store
-    # A roll-up is else brought up to date when it is read, which may be never.
-    pipeline.refresh()
-    refresh_rollups(pipeline.lakehouse)
-    gone = sum(store.delete_below(folder) for folder in _FOLDERS_OF_OLDER_VERSIONS)
-    staying = 0
-    for table in [*TABLES.values(), *(rollup.table for rollup in ROLLUPS.values())]:
-        delta = _open(store, table.path)
-        if delta is not None:
-            with write_lock(store, table.name):
-                before = pipeline.lakehouse.log(table)
-                of_table = _erase_table(store, delta, table.path, retention)
-                if table.name in TABLES and before is not None:
-                    pipeline.compacted(table, before)
-            gone, staying = gone + of_table[0], staying + of_table[1]
-    for path in (
-        *(f"{table.path}/" for table in TABLES.values()),
-        ROLLUPS_FOLDER,
-    ):
-        gone += erase_versions(store, path, retention)
-    # A minute more, for S3's whole seconds and ours.
-    until = store.now() + timedelta(hours=UNDER_WAY_HOURS, minutes=1)
-    return Erased(gone, staying, until)
+    problems: list[str] = []
+    with _noting(problems, "Bringing the tables up to date"):
+        catch_up()
+    result = purge(lakehouse, retention, compacted)
+    result.problems[:0] = problems
+    return result
 
 
-def _open(store: ObjectStore, path: str) -> Any:
+def purge(
+    lakehouse: "Lakehouse",
+    retention: timedelta,
+    compacted: Callable[[str], None] = lambda table: None,
+) -> PurgeResult:
+    """Compact every table past the landing zone and remove what left any of them.
+
+    Data files, log entries and checkpoints (they hold minima and maxima of columns) and, where the
+    bucket keeps them, noncurrent versions of objects. Arguments as of `erase`.
+    """
+    store, result = lakehouse.lake, PurgeResult()
+    with _noting(result.problems, "Bringing the roll-ups up to date"):
+        # A roll-up is else brought up to date when it is read, which may be never.
+        bring_summaries_up_to_date(lakehouse)
+    for folder in OBSOLETE_FOLDERS:
+        with _noting(result.problems, f"Deleting {folder}"):
+            result.removed += _delete(store, [one["Key"] for one in store.objects(folder)])
+    with _noting(result.problems, f"Cleaning {_SETTLED_FOLDER}"):
+        result.removed += _erase_left_behind(store, retention)
+    for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
+        with _noting(result.problems, f"Cleaning {table.name}"), write_lock(store, table.name):
+            _purge_table(store, table, retention, result, compacted)
+    for path in (*(f"{table.path}/" for table in TABLES.values()), "_stedi/"):
+        with _noting(result.problems, f"Erasing older versions of {path}"):
+            result.removed += erase_versions(store, path, retention)
+    return result
+
+
+@contextmanager
+def _noting(problems: list[str], doing: str) -> Iterator[None]:
+    """Around one part of the work: its failure is noted, and the other parts are done."""
+    from deltalake.exceptions import DeltaError
+
+    try:
+        with telling_no_data(doing):
+            yield
+    except StediError as error:
+        problems.append(str(error))
+    except (DeltaError, OSError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
+        problems.append(f"{doing} failed: {first}")
+
+
+def _delete(store: Lake, paths: list[str]) -> int:
+    store.delete(paths)
+    return len(paths)
+
+
+def _erase_left_behind(store: Lake, retention: timedelta) -> int:
+    """Delete what a look at who is in left behind when it crashed, or another came first."""
+    kept = (store.get_json(_SETTLED) or {}).get("folder")
+    before = store.now() - retention
+    left = [
+        entry["Key"]
+        for entry in store.objects(_SETTLED_FOLDER)
+        if not entry["Key"].startswith((_SETTLED, f"{kept}/"))
+        and (not retention or entry["LastModified"] < before)
+    ]
+    return _delete(store, left)
+
+
+def _open(store: Lake, path: str) -> Any:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -79,31 +149,55 @@ def _open(store: ObjectStore, path: str) -> Any:
         return None
 
 
-def _erase_table(
-    store: ObjectStore, delta: Any, path: str, retention: timedelta
-) -> tuple[int, int]:
-    """How many objects went, and how many files stay just because they could be under way."""
+def _purge_table(
+    store: Lake,
+    table: Table,
+    retention: timedelta,
+    result: PurgeResult,
+    compacted: Callable[[str], None],
+) -> None:
+    delta = _open(store, table.path)
+    if delta is None:
+        return
     hours = int(retention.total_seconds() // 3600)
-    # The ledger holds the names of the landing tables' files, a summary those of its own.
-    if not path.startswith(("landing/", "_stedi/")):
+    # The ledger holds the names of the landing tables' files, a roll-up those of its own.
+    if not table.path.startswith(("landing/", "_stedi/")):
+        before = set(delta.file_uris())
         _committed(delta, delta.optimize.compact)
-    removed = _vacuum(delta, hours, full=False)
-    # Files that no log entry names: of writes that were cut short, or of one that is under way.
-    removed += _vacuum(delta, max(hours, UNDER_WAY_HOURS), full=True)
-    young = _vacuum(delta, 0, full=True, dry_run=True) if hours < UNDER_WAY_HOURS else []
+        if set(delta.file_uris()) != before:
+            compacted(table.name)
+    result.removed += len(_vacuum(delta, hours, full=False))
+    # Files that no log entry names: of writes that were cut short, or of one that is in progress.
+    result.removed += len(_vacuum(delta, max(hours, UNDER_WAY_HOURS), full=True))
     # A commit without data, so that the newest log entry, which stays, holds nobody's statistics.
     properties = {"delta.logRetentionDuration": f"interval {hours} hours"}
     _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
-    gone = len(removed) + _erase_log(store, delta.version(), path, retention)
-    return gone, len(young)
+    result.removed += _erase_log(store, delta.version(), table.path, retention)
+    _count_kept(store, table, delta, max(retention, timedelta(hours=UNDER_WAY_HOURS)), result)
 
 
-def _vacuum(delta: Any, hours: int, *, full: bool, dry_run: bool = False) -> list[str]:
+def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
     removed: list[str] = delta.vacuum(
-        retention_hours=hours, enforce_retention_duration=False, dry_run=dry_run, full=full
+        retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=full
     )
     return removed
+
+
+def _count_kept(
+    store: Lake, table: Table, delta: Any, kept_for: timedelta, result: PurgeResult
+) -> None:
+    """Count the data files under a table that its newest version does not name."""
+    prefix, named = f"{table.path}/", {uri.rpartition("/")[2] for uri in delta.file_uris()}
+    for entry in store.objects(prefix):
+        path = entry["Key"].removeprefix(prefix)
+        name = path.rpartition("/")[2]
+        if path.startswith("_delta_log/") or name in named or unquote(name) in named:
+            continue
+        result.kept += 1
+        # A minute more, for S3's whole seconds and ours.
+        until = entry["LastModified"] + kept_for + timedelta(minutes=1)
+        result.until = max(result.until or until, until)
 
 
 def _committed(delta: Any, commit: Callable[[], Any]) -> None:
@@ -121,57 +215,76 @@ def _committed(delta: Any, commit: Callable[[], Any]) -> None:
             return
 
 
-def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta) -> int:
+def _erase_log(store: Lake, version: int, path: str, retention: timedelta) -> int:
     """Delete log entries and checkpoints before the checkpoint of a version."""
     before = store.now() - retention
     old = [
-        found["Key"]
-        for found in store.objects(f"{path}/_delta_log/")
-        if is_versioned_log_file(found["Key"], before_version=version)
-        and (not retention or found["LastModified"] < before)
+        entry["Key"]
+        for entry in store.objects(f"{path}/_delta_log/")
+        if is_versioned_log_file(entry["Key"], before_version=version)
+        and (not retention or entry["LastModified"] < before)
     ]
-    store.delete(old)
-    return len(old)
+    return _delete(store, old)
 
 
-def erase_versions(
-    store: ObjectStore,
-    prefix: str,
-    retention: timedelta,
-    chosen: Callable[[str, str], bool] | None = None,
-) -> int:
-    """Delete noncurrent versions and delete markers below a prefix, where the bucket keeps them.
+@dataclass(frozen=True)
+class Version:
+    """A noncurrent version of an object, or a delete marker, which has no content.
 
-    chosen: asked with the path and id of a version whether it goes; markers stay then.
+    path: under the lake.
     """
-    with translate_s3_errors(store.client, f"erasing older versions of {prefix}"):
-        return _erase_versions(store, prefix, retention, chosen)
+
+    path: str
+    id: str
+    last_modified: datetime
+    has_content: bool
+
+    def delete(self, store: Lake) -> None:
+        """Delete it for good; GoneError where another did."""
+        with told(store.client, f"deleting a version of {self.path}"):
+            store.client.delete_object(
+                Bucket=store.settings.bucket,
+                Key=store.settings.key(self.path),
+                VersionId=self.id,
+            )
 
 
-def _erase_versions(
-    store: ObjectStore,
-    prefix: str,
-    retention: timedelta,
-    chosen: Callable[[str, str], bool] | None,
-) -> int:
+def noncurrent_versions(store: Lake, prefix: str) -> list[Version]:
+    """The noncurrent versions below a prefix, delete markers last; none on a plain bucket.
+
+    In this order they can be deleted: without its marker, a version would be current again.
+    """
     client, bucket = store.client, store.settings.bucket
-    if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
-        return 0
-    before = store.now() - retention
-    gone = 0
-    pages = client.get_paginator("list_object_versions").paginate(
-        Bucket=bucket, Prefix=store.settings.key(prefix)
-    )
-    listed = list(pages)
-    # All versions before any delete marker: without its marker, a version would be current again.
-    everything = [found for page in listed for found in page.get("Versions", ())]
-    everything += [found for page in listed for found in page.get("DeleteMarkers", ())]
-    for found in everything:
-        noncurrent = not found["IsLatest"] or "Size" not in found
-        if chosen is not None:
-            path = found["Key"].removeprefix(store.settings.key(""))
-            noncurrent = noncurrent and "Size" in found and chosen(path, found["VersionId"])
-        if noncurrent and (not retention or found["LastModified"] < before):
-            client.delete_object(Bucket=bucket, Key=found["Key"], VersionId=found["VersionId"])
+    with told(client, f"erasing older versions of {prefix}"):
+        if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
+            return []
+        pages = client.get_paginator("list_object_versions").paginate(
+            Bucket=bucket, Prefix=store.settings.key(prefix)
+        )
+        listed = list(pages)
+    entries = [entry for page in listed for entry in page.get("Versions", ())]
+    entries += [entry for page in listed for entry in page.get("DeleteMarkers", ())]
+    root = store.settings.key("")
+    return [
+        Version(
+            entry["Key"].removeprefix(root),
+            entry["VersionId"],
+            entry["LastModified"],
+            "Size" in entry,
+        )
+        for entry in entries
+        if not entry["IsLatest"] or "Size" not in entry
+    ]
+
+
+def erase_versions(store: Lake, prefix: str, retention: timedelta) -> int:
+    """Delete noncurrent versions and delete markers below a prefix that are older than that."""
+    before, gone = store.now() - retention, 0
+    for version in noncurrent_versions(store, prefix):
+        if not retention or version.last_modified < before:
+            try:
+                version.delete(store)
+            except GoneError:
+                continue
             gone += 1
     return gone

@@ -7,7 +7,7 @@ whoever's address, or device's number, stands in it as a whole token (`address_s
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from stedi_assets.landing import record_parser
@@ -24,13 +24,13 @@ from stedi_assets.tables.schemas import Entity
 FORGOTTEN = "[forgotten]"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Person:
     """Someone by what landed records know them by: an email, and devices of theirs alone."""
 
     email: str
     devices: frozenset[str]
-    subject_id: str = field(repr=False)
+    subject_id: str
     # Devices that others' records name too: their readings are not this person's alone.
     shared: frozenset[str]
 
@@ -94,7 +94,7 @@ def owner_of(entity: Entity, parsed: Any) -> str | None:
 
     None where the record is malformed.
     """
-    fields = _fields(entity, parsed)
+    fields = fields_of(entity, parsed)
     if fields is None:
         return None
     who = who_column(fields)
@@ -102,7 +102,8 @@ def owner_of(entity: Entity, parsed: Any) -> str | None:
     return value.strip(record_parser.WHITE) if who == "serialNumber" else normalized(value)
 
 
-def _fields(entity: Entity, parsed: Any) -> dict[str, Any] | None:
+def fields_of(entity: Entity, parsed: Any) -> dict[str, Any] | None:
+    """The contract's fields of a parsed record; None where it is malformed."""
     types = {column.name: column.type for column in entity.fields}
     record = dict(parsed) if isinstance(parsed, dict) else parsed  # aliases are added to it
     return record_parser.fields_of(record, types, sorted(entity.required), entity.aliases)

@@ -1,0 +1,93 @@
+"""What the commands share: the group, examples in the help, opening the lake, refusals."""
+
+import os
+from datetime import date
+from typing import Any
+
+import click
+
+from stedi_assets.errors import StediError
+from stedi_assets.settings import load_settings, today
+
+
+class CommandGroup(click.Group):
+    """Commands whose StediError is one line on stderr and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that `ctx` names."""
+        try:
+            return super().invoke(ctx)
+        except StediError as error:
+            click.echo(f"stedi: {error}", err=True)
+            ctx.exit(1)
+
+
+def example(*commands: str) -> str:
+    """The end of a command's `--help`: what to type, one command a line, never wrapped."""
+    return "\b\nExample:\n" + "\n".join(f"  {command}" for command in commands)
+
+
+def warn(message: str) -> None:
+    """Print a message on stderr, as all messages of `stedi` look there."""
+    click.echo(f"stedi: {message}", err=True)
+
+
+def date_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The callback of an option that is a date (YYYY-MM-DD); None where it is not given."""
+    from stedi_assets.landing.upload import parse_date
+
+    day = parse_date(value) if value is not None else None
+    if value is not None and day is None:
+        raise click.BadParameter(f"{value!r} is not a date: write it as 2022-06-18.")
+    return day
+
+
+def open_checked_lake() -> Any:
+    """The lake that the settings name; StediError where it does not answer or fit them."""
+    from stedi_assets.lakehouse.object_store import open_lake
+
+    lake = open_lake(load_settings())
+    lake.check()
+    return lake
+
+
+def warn_outside_partitions(day: date, first: date) -> None:
+    """Say that an ingest date is outside the partition range, which starts with `first`."""
+    warn(
+        f"ingest_date={day} lies before STEDI_FIRST_INGEST_DATE ({first}) or after today"
+        f" ({today()}, UTC): no table takes its objects in."
+    )
+
+
+def run_catch_up() -> int:
+    """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
+    import dagster as dg
+
+    from stedi_assets.definitions import defs, io_manager
+    from stedi_assets.incremental import reconcile
+
+    home = os.environ.get("DAGSTER_HOME")
+    open_checked_lake()
+    with dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral() as instance:
+        run = reconcile.run_here(defs, instance)
+        return reconcile.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+
+
+def runs_in_progress() -> list[str]:
+    """The ids of the runs that DAGSTER_HOME knows to be in progress."""
+    import dagster as dg
+
+    if not os.environ.get("DAGSTER_HOME"):
+        return []
+    status = dg.DagsterRunStatus
+    in_progress = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
+    with dg.DagsterInstance.get() as instance:
+        return [run.run_id for run in instance.get_runs(in_progress)]
+
+
+def refuse_while_runs_are_in_progress(command: str) -> None:
+    """StediError where a run is in progress that would write beside `command`."""
+    for run in runs_in_progress():
+        raise StediError(
+            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
+        )

@@ -1,0 +1,134 @@
+"""`stedi consent`, `forget`, `audit`, `erase`: what the lake holds about a person, and its end."""
+
+import json
+import sys
+from typing import Any
+
+import click
+
+from stedi_assets.cli.common import (
+    example,
+    open_checked_lake,
+    run_catch_up,
+    runs_in_progress,
+    warn,
+)
+from stedi_assets.errors import StediError
+
+
+@click.command(epilog=example("stedi erase", "stedi erase --now"))
+@click.option("--now", is_flag=True, help="Keep nothing, whatever STEDI_RETENTION_DAYS says.")
+def erase(now: bool) -> None:
+    """Bring all tables up to date, compact, and remove files that left the tables.
+
+    With --now nobody must be reading an older version of a table. Files of writes that were cut
+    short go when they are six hours old; how many stay till then is said. What cannot be done
+    holds up nothing else: it is named, and the exit code is 1.
+    """
+    from datetime import timedelta
+
+    from stedi_assets.definitions import io_manager
+    from stedi_assets.privacy.vacuum import erase as erase_files
+
+    lake = open_checked_lake()
+    retention = timedelta(0 if now else lake.settings.retention_days)
+    result = erase_files(io_manager, run_catch_up, retention)
+    click.echo(result)
+    _fail_with(result.problems)
+
+
+def _fail_with(problems: list[str]) -> None:
+    """Each problem in a line on stderr, and exit code 1 where there are any."""
+    for problem in problems[:-1]:
+        warn(problem)
+    if problems:
+        raise StediError(problems[-1])
+
+
+def _address() -> str:
+    """The email, from standard input or a prompt that does not show it; never an argument."""
+    from stedi_assets.privacy.address_search import one_address
+
+    if sys.stdin.isatty():
+        return one_address(str(click.prompt("Email", hide_input=True)))
+    try:
+        # PowerShell's pipe puts a byte-order mark before what it sends.
+        text = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise StediError("Standard input is not UTF-8: give the email as UTF-8.") from None
+    if not text.strip():
+        raise StediError("Give the email on standard input.")
+    return one_address(text.strip())
+
+
+@click.command(epilog=example("stedi consent < email.txt"))
+def consent() -> None:
+    """What the lake holds about a person, and on what consent; the email from standard input."""
+    from stedi_assets.definitions import io_manager
+    from stedi_assets.privacy.subject_access import subject_access_report
+
+    email = _address()
+    open_checked_lake()
+    click.echo(json.dumps(subject_access_report(io_manager, email), indent=2))
+
+
+@click.command(epilog=example("stedi forget", "stedi forget --yes < email.txt"))
+@click.option("--yes", is_flag=True, help="Do not ask; with the email from a pipe nobody is asked.")
+def forget(yes: bool) -> None:
+    """Take a person out of everything, landed objects too; the email from standard input.
+
+    Refused while a run is in progress in DAGSTER_HOME. An audit row stays (`stedi audit`): when,
+    which command, how many rows, the person only as subject_id. What cannot be done holds up
+    nothing else: it is named, the exit code is 1, and the command can be repeated.
+    """
+    from stedi_assets.definitions import io_manager
+    from stedi_assets.privacy.forget import forget as forget_person
+
+    email = _address()
+    lake = open_checked_lake()
+    if not yes and sys.stdin.isatty():
+        click.confirm(
+            f"Delete all records of this person from {lake.settings.lake}, landed objects too,"
+            " for good?",
+            abort=True,
+        )
+    forgotten = forget_person(io_manager, email, run_catch_up, runs_in_progress)
+    click.echo(forgotten.purge, err=True)
+    for key in forgotten.audit["objects_named_after_the_person"]:
+        warn(f"The key of an object holds the address: rename or delete {key}")
+    for key, reason in sorted(forgotten.audit["reasons"].items()):
+        warn(f"May still hold the person: {key}: {reason}")
+    click.echo(json.dumps(forgotten.audit, indent=2))
+    _fail_with(forgotten.problems)
+
+
+@click.command(epilog=example("stedi audit", "stedi audit --json"))
+@click.option("--json", "as_json", is_flag=True, help="As a JSON list, with every field.")
+def audit(as_json: bool) -> None:
+    """Who was forgotten (as subject_id), when, by which command, and how many rows that were."""
+    from stedi_assets.privacy.audit import audit_rows
+
+    rows = audit_rows(open_checked_lake())
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    elif rows:
+        _print_audit(rows)
+    else:
+        click.echo("Nobody was forgotten in this lake.")
+
+
+def _print_audit(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("when (UTC)", "command", "subject_id", "rows", "not searched", "completed")
+    for row in rows:
+        table.add_row(
+            str(row["when"]).removesuffix("+00:00").replace("T", " "),
+            str(row["command"]),
+            str(row["subject_id"])[:24],
+            f"{sum(row.get('rows', {}).values()):,}",
+            str(len(row.get("unreadable_objects", ()))),
+            "yes" if row.get("completed", True) else "no",
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

@@ -1,0 +1,95 @@
+"""The audit rows of forgotten people under `_stedi/audit/`, and who of them landed again.
+
+A row names a person by `subject_id` only.
+"""
+
+import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.tables.rules import normalized_email, well_formed
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+AUDIT_FOLDER = "_stedi/audit/"
+
+
+@dataclass
+class AuditRow:
+    """One row, kept from before the first change on and written again when all is done.
+
+    path: where it is kept, under the lake; found: what it says beside who and when; started:
+    whether it is kept.
+    """
+
+    store: Lake
+    command: str
+    subject_id: str
+    found: dict[str, Any] = field(default_factory=lambda: {"completed": False})
+    started: bool = False
+    when: str = field(
+        default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), init=False
+    )
+
+    def __post_init__(self) -> None:
+        self.path = f"{AUDIT_FOLDER}{self.when}-{uuid.uuid4().hex[:8]}.json"
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The row as JSON holds it."""
+        who = {"when": self.when, "command": self.command, "subject_id": self.subject_id}
+        return who | self.found
+
+    def start(self) -> None:
+        """Write the row, unless it is kept already."""
+        if not self.started:
+            self.store.put_json(self.path, self.row)
+            self.started = True
+
+    def finish(self) -> None:
+        """Write the row anew where it was started; where S3 is away, the one from before stays."""
+        if self.started:
+            with suppress(StediError):
+                self.store.put_json(self.path, self.row)
+
+
+def audit_rows(store: Lake) -> list[dict[str, Any]]:
+    """All audit rows, the oldest first."""
+    rows = [store.get_json(entry["Key"]) for entry in store.objects(AUDIT_FOLDER)]
+    return sorted((row for row in rows if row is not None), key=lambda row: str(row["when"]))
+
+
+def landed_again(
+    rows: Iterable[dict[str, Any]],
+    customer_landing: "DataFrame",
+    accelerometer_landing: "DataFrame",
+    salt: str,
+) -> dict[str, dict[str, int]]:
+    """How many records of forgotten people are in the landing tables, by subject_id and table.
+
+    rows: audit rows; salt: of subject_id. Empty where nobody landed again. Frames of the dates
+    that are looked at are enough.
+    """
+    from pyspark.sql import functions as F
+
+    forgotten = sorted({str(row["subject_id"]) for row in rows})
+    found: dict[str, dict[str, int]] = {}
+    if not forgotten:
+        return found
+    for table, frame, who in (
+        ("customer_landing", customer_landing, "email"),
+        ("accelerometer_landing", accelerometer_landing, "user"),
+    ):
+        people = well_formed(frame).groupBy(normalized_email(who).alias("who"))
+        subjects = people.agg(F.count("*").alias("n")).select(
+            F.sha2(F.concat(F.lit(salt), F.col("who")), 256).alias("subject_id"), "n"
+        )
+        for row in subjects.where(F.col("subject_id").isin(forgotten)).collect():
+            found.setdefault(row.subject_id, {})[table] = row.n
+    return found

@@ -1,0 +1,207 @@
+"""Takes a person out of the landed objects on S3: every object, landed or not, and its versions."""
+
+import gzip
+import re
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.object_store import GoneError, Lake, told
+from stedi_assets.landing import record_parser
+from stedi_assets.landing.reader import UnreadableError, landed_text
+from stedi_assets.privacy.address_search import key_holds, normalized, without_address
+from stedi_assets.privacy.vacuum import Version, noncurrent_versions
+from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, redact
+from stedi_assets.tables.schemas import ENTITIES, Entity
+
+THREADS = 8
+# How often an object that others write at the same time is read again before it is left alone.
+ATTEMPTS = 5
+_REASONS = {
+    "InvalidObjectState": "archived: restore it, then repeat",
+    "AccessDenied": "access denied",
+    "NoSuchKey": "deleted while it was searched",
+    "NoSuchVersion": "deleted while it was searched",
+    "PreconditionFailed": "written by others all the time: repeat",
+}
+
+
+@dataclass
+class Taken:
+    """What was taken out of the landed objects, and what could not be searched.
+
+    records: by landing table; mentions: records of others that gave the address and now do not;
+    unread: the objects that may still hold the person, each with the reason; named: the objects
+    whose key holds the address, without it; to_be_repeated: S3 refused some of it.
+    """
+
+    records: dict[str, int] = field(default_factory=dict)
+    mentions: int = 0
+    versions: int = 0
+    unread: dict[str, str] = field(default_factory=dict)
+    named: list[str] = field(default_factory=list)
+    to_be_repeated: bool = False
+
+    @property
+    def anything(self) -> bool:
+        """Whether anything was changed."""
+        return any(self.records.values()) or self.mentions > 0 or self.versions > 0
+
+
+class Redactor:
+    """Takes one person out of landed objects.
+
+    before_change: called before each change, by one thread at a time.
+    """
+
+    def __init__(self, store: Lake, person: Person, before_change: Callable[[], None]) -> None:
+        self.store, self.person, self.taken = store, person, Taken()
+        self._before_change, self._lock = before_change, threading.Lock()
+
+    def take_out(self) -> None:
+        """Rewrite every object that holds the person; what could not be done is noted."""
+        # Customers last: cut short and done again, it still finds the person's devices.
+        for entity in reversed(ENTITIES.values()):
+            self._take_out_of(entity)
+
+    def _take_out_of(self, entity: Entity) -> None:
+        folder, table = f"landing/{entity.name}/", f"{entity.name}_landing"
+        self.taken.records[table] = 0
+        objects = list(self.store.objects(folder))
+        self.taken.named += [
+            without_address(one["Key"], self.person.email)
+            for one in objects
+            if key_holds(one["Key"], self.person.email)
+        ]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for redaction in pool.map(lambda one: self._rewrite(one, entity), objects):
+                self.taken.records[table] += redaction.taken
+                self.taken.mentions += redaction.mentions
+        try:
+            versions = [one for one in noncurrent_versions(self.store, folder) if one.has_content]
+        except StediError as error:
+            self._note(f"{folder} (older versions)", error)
+            return
+        with ThreadPoolExecutor(THREADS) as pool:
+            gone = pool.map(lambda version: self._delete_version(version, entity), versions)
+            self.taken.versions += sum(gone)
+
+    def _rewrite(self, listed: dict[str, Any], entity: Entity) -> Redaction:
+        """Rewrite an object without the person, unless another changes it at the same time."""
+        key, etag, nothing = listed["Key"], listed["ETag"], Redaction("")
+        if key.endswith("/") and not listed["Size"]:
+            return nothing
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                redaction = redact(landed_text(self.store, key), entity, self.person)
+                if redaction.uncertain:
+                    self._note(key, "holds text that may be of the person: look into it")
+                if redaction.changed:
+                    self._announce()
+                    self._put(key, etag, redaction.text)
+            except (UnreadableError, StediError) as error:
+                if attempt < ATTEMPTS and _s3_code(error) == "PreconditionFailed":
+                    etag = self._etag(key, etag)
+                    continue
+                self._note(key, error)
+                return nothing
+            return redaction
+        return nothing
+
+    def _put(self, key: str, etag: str, text: str) -> None:
+        data = text.encode()
+        settings = self.store.settings
+        with told(self.store.client, f"rewriting {key}"):
+            self.store.client.put_object(
+                Bucket=settings.bucket,
+                Key=settings.key(key),
+                Body=gzip.compress(data) if key.lower().endswith(".gz") else data,
+                IfMatch=etag,
+            )
+
+    def _etag(self, key: str, etag: str) -> str:
+        """The object's etag now; the one that is known where it cannot be asked."""
+        settings = self.store.settings
+        try:
+            answer = self.store.client.head_object(Bucket=settings.bucket, Key=settings.key(key))
+        except ClientError:
+            return etag
+        return str(answer["ETag"])
+
+    def _delete_version(self, version: Version, entity: Entity) -> bool:
+        """Delete an older version of an object that holds the person; whether it went."""
+        shown = f"{version.path} (version {version.id})"
+        try:
+            text = landed_text(self.store, version.path, version.id)
+            redaction = redact(text, entity, self.person)
+            if redaction.changed:
+                self._announce()
+                version.delete(self.store)
+        except GoneError:
+            return False
+        except (UnreadableError, StediError) as error:
+            self._note(shown, error)
+            return False
+        if redaction.uncertain and not redaction.changed:
+            self._note(shown, "holds text that may be of the person: look into it")
+        return redaction.changed
+
+    def _announce(self) -> None:
+        with self._lock:
+            self._before_change()
+
+    def _note(self, key: str, why: "Exception | str") -> None:
+        shown = without_address(key, self.person.email)
+        code = None if isinstance(why, str) else _s3_code(why)
+        if code is not None:
+            self.taken.unread[shown] = _REASONS.get(code, f"S3 answers {code}")
+            self.taken.to_be_repeated |= code not in ("NoSuchKey", "NoSuchVersion")
+        else:
+            self.taken.unread[shown] = without_address(str(why), self.person.email)
+
+
+def _s3_code(error: Exception) -> str | None:
+    """The code of S3's error behind one of ours; None where it is another's."""
+    cause = error.__cause__ or error.__context__
+    if not isinstance(cause, ClientError):
+        return None
+    code = str(cause.response.get("Error", {}).get("Code"))
+    return {"404": "NoSuchKey", "403": "AccessDenied", "412": "PreconditionFailed"}.get(code, code)
+
+
+def devices_in_objects(store: Lake, person: Person) -> Person:
+    """The person with the devices that customer objects name, whether a table holds them or not."""
+    mine: set[str] = set(person.devices | person.shared)
+    for owner, number in _claims(store, lambda text: person.may_be_in(text)):
+        if owner == person.email:
+            mine.add(number)
+    others = {
+        number
+        for owner, number in _claims(store, lambda text: any(one in text for one in mine))
+        if owner != person.email and number in mine
+    }
+    shared = person.shared | others
+    return Person(person.email, frozenset(mine - shared), person.subject_id, frozenset(shared))
+
+
+def _claims(store: Lake, may_matter: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+    """Emails and the numbers of devices that well-formed customer records name."""
+    entity = ENTITIES["customer"]
+    for listed in store.objects(f"landing/{entity.name}/"):
+        try:
+            text = landed_text(store, listed["Key"])
+        except (UnreadableError, StediError):
+            continue
+        for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")):
+            if "\\" not in line and not may_matter(line):
+                continue
+            for _, parsed in record_parser.pieces_of(line):
+                fields = fields_of(entity, parsed)
+                if fields is not None:
+                    number: str = fields["serialNumber"]
+                    yield normalized(fields["email"]), number.strip(record_parser.WHITE)
