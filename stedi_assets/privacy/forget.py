@@ -62,7 +62,7 @@ def forget(
     taken = redactor.taken
     try:
         redactor.take_out()
-        if not taken.anything and not any(before.values()):
+        if not taken.found and not any(before.values()):
             raise _nobody(taken)
         row.start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)

@@ -37,7 +37,8 @@ class Taken:
 
     records: by landing table; mentions: records of others that gave the address and now do not;
     unread: the objects that may still hold the person, each with the reason; named: the objects
-    whose key holds the address, without it; to_be_repeated: S3 refused some of it.
+    whose key holds the address, without it; found: an object held the person, whether
+    it could be changed or not; to_be_repeated: S3 refused some of it.
     """
 
     records: dict[str, int] = field(default_factory=dict)
@@ -45,12 +46,8 @@ class Taken:
     versions: int = 0
     unread: dict[str, str] = field(default_factory=dict)
     named: list[str] = field(default_factory=list)
+    found: bool = False
     to_be_repeated: bool = False
-
-    @property
-    def anything(self) -> bool:
-        """Whether anything was changed."""
-        return any(self.records.values()) or self.mentions > 0 or self.versions > 0
 
 
 class Redactor:
@@ -154,6 +151,7 @@ class Redactor:
     def _announce(self) -> None:
         with self._lock:
             self._before_change()
+            self.taken.found = True
 
     def _note(self, key: str, why: "Exception | str") -> None:
         shown = without_address(key, self.person.email)

@@ -1,0 +1,95 @@
+"""The settings that a lake was built with, kept in `_stedi/settings.json`, and their comparison.
+
+Of the salt only what a slow key derivation makes of it is kept: whoever reads the file can check
+a guess, but at a tenth of a second each.
+"""
+
+import contextlib
+import hashlib
+import hmac
+import os
+from typing import Any, Protocol
+
+from stedi_assets.errors import StediError
+from stedi_assets.settings import Settings
+
+SETTINGS_FILE = "_stedi/settings.json"
+# For a new fingerprint: 16 MB of memory for a guess. Kept beside it, so that they can change.
+_COST = {"n": 2**14, "r": 8, "p": 1}
+# No parameters from the file may take more memory than this, in bytes.
+_MAX_MEMORY = 2**28
+_VARIABLES = {
+    "first_ingest_date": "STEDI_FIRST_INGEST_DATE",
+    "consent_scope": "STEDI_CONSENT_SCOPE",
+}
+
+
+class _Store(Protocol):
+    @property
+    def settings(self) -> Settings: ...
+
+    def get_json(self, path: str) -> Any: ...
+
+    def put_json(self, path: str, value: Any) -> None: ...
+
+
+def check_lake_settings(store: _Store) -> None:
+    """Compare this process's settings with the lake's; a new lake keeps them.
+
+    A fingerprint as earlier releases kept it is replaced. StediError where a setting is another.
+    """
+    ours, theirs = store.settings, store.get_json(SETTINGS_FILE)
+    if theirs is None:
+        store.put_json(SETTINGS_FILE, lake_settings(ours))
+        return
+    for key, variable in _VARIABLES.items():
+        value = str(getattr(ours, key))
+        if theirs.get(key) != value:
+            raise _another(ours.lake, f"{theirs.get(key)} for {variable}", value)
+    fingerprint = theirs.get("salt_fingerprint")
+    if not is_fingerprint_of(fingerprint, ours.salt()):
+        raise _another(ours.lake, "another salt for STEDI_SUBJECT_SALT", "its own")
+    if isinstance(fingerprint, str):
+        with contextlib.suppress(StediError):  # who may not write leaves it to one who may
+            store.put_json(SETTINGS_FILE, lake_settings(ours))
+
+
+def lake_settings(settings: Settings) -> dict[str, Any]:
+    """The settings that a lake is built with, as it keeps them."""
+    return {
+        "first_ingest_date": settings.first_ingest_date.isoformat(),
+        "consent_scope": settings.consent_scope,
+        "salt_fingerprint": fingerprint_of(settings.salt()),
+    }
+
+
+def fingerprint_of(salt: str) -> dict[str, Any]:
+    """What is kept of a salt: scrypt of it, with its parameters and random bytes of its own."""
+    random = os.urandom(16)
+    key = _scrypt(salt, random, _COST)
+    return {"kdf": "scrypt", **_COST, "random": random.hex(), "key": key.hex()}
+
+
+def is_fingerprint_of(fingerprint: Any, salt: str) -> bool:
+    """Whether a kept fingerprint, also one of an earlier release, is of a salt."""
+    if isinstance(fingerprint, str):  # until 0.1: the beginning of a SHA-256
+        old = hashlib.sha256(f"fingerprint of the salt {salt}".encode()).hexdigest()[:16]
+        return hmac.compare_digest(fingerprint.encode(), old.encode())
+    try:
+        cost = {name: int(fingerprint[name]) for name in _COST}
+        kept = bytes.fromhex(fingerprint["key"])
+        key = _scrypt(salt, bytes.fromhex(fingerprint["random"]), cost)
+    except (KeyError, TypeError, ValueError):
+        return False
+    return fingerprint.get("kdf") == "scrypt" and hmac.compare_digest(key, kept)
+
+
+def _scrypt(salt: str, random: bytes, cost: dict[str, int]) -> bytes:
+    return hashlib.scrypt(salt.encode(), salt=random, maxmem=_MAX_MEMORY, dklen=32, **cost)
+
+
+def _another(lake: str, kept: str, own: str) -> StediError:
+    return StediError(
+        f"{lake} was built with {kept}, this process has {own}: set it as the lake has it, or"
+        " rebuild the tables as you are set with `stedi rebuild`."
+    )

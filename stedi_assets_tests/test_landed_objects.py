@@ -1,0 +1,188 @@
+"""Landed objects are rewritten without a person, and what cannot be done is named, not fatal."""
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from botocore.exceptions import ClientError
+
+from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.privacy.landed_objects import Redactor, devices_in_objects
+from stedi_assets.privacy.whose_record import Person
+from stedi_assets.settings import load_settings
+from stedi_assets_tests.conftest import FIRST
+
+ANN = Person("ann@example.com", frozenset(), "", frozenset())
+FOLDER = f"landing/accelerometer/ingest_date={FIRST}"
+BOB = '{"user": "bob@example.com", "timestamp": 1, "x": 1.0, "y": 2.0, "z": 3.0}'
+THEIRS = BOB.replace("bob@", "ann@")
+
+
+def refusal(code: str, operation: str) -> ClientError:
+    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {}}, operation)
+
+
+class Client:
+    """The S3 client of a lake, which refuses or does something first where a test says so."""
+
+    def __init__(self, client) -> None:
+        self._client, self.before = client, {}
+
+    def __getattr__(self, name: str):
+        def call(**arguments):
+            for step in self.before.get((name, arguments.get("Key", "").rpartition("/")[2]), ()):
+                step()
+            return getattr(self._client, name)(**arguments)
+
+        return call if name in ("get_object", "put_object") else getattr(self._client, name)
+
+    def refuse(self, operation: str, name: str, code: str) -> None:
+        def step() -> None:
+            raise refusal(code, operation)
+
+        self.before[operation, name] = [step]
+
+
+class Store(Lake):
+    """A lake over such a client."""
+
+    @property
+    def client(self):
+        return self.__dict__.setdefault("_client", Client(super().client))
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    monkeypatch.setenv("STEDI_LAKE", f"s3://stedi/{uuid.uuid4().hex}")
+    return Store(load_settings())
+
+
+def put(store: Lake, **objects: str | bytes) -> None:
+    for name, text in objects.items():
+        body = text.encode() if isinstance(text, str) else text
+        store.put(f"{FOLDER}/{name}", body)
+
+
+def text_of(store: Lake, name: str) -> str:
+    key = store.settings.key(f"{FOLDER}/{name}")
+    return store.client.get_object(Bucket=store.settings.bucket, Key=key)["Body"].read().decode()
+
+
+def take_out(store: Lake, person: Person = ANN):
+    changes: list[int] = []
+    redactor = Redactor(store, person, lambda: changes.append(1))
+    redactor.take_out()
+    assert bool(changes) == redactor.taken.found
+    return redactor.taken
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("InvalidObjectState", "archived: restore it, then repeat"),
+        ("AccessDenied", "access denied"),
+        ("SlowDown", "S3 answers SlowDown"),
+    ],
+)
+@pytest.mark.parametrize("operation", ["get_object", "put_object"])
+def test_an_object_that_s3_refuses_is_named_and_the_others_are_done(store, code, reason, operation):
+    put(store, a=THEIRS, b=f"{THEIRS}\n{BOB}", c=BOB)
+    store.client.refuse(operation, "a", code)
+    taken = take_out(store)
+    assert taken.unread == {f"{FOLDER}/a": reason}
+    assert taken.to_be_repeated
+    assert taken.records["accelerometer_landing"] == 1
+    assert text_of(store, "b") == f"{BOB}\n"
+    store.client.before.clear()
+    taken = take_out(store)
+    assert (taken.records["accelerometer_landing"], taken.unread) == (1, {})
+    assert text_of(store, "a") == ""
+
+
+def test_an_object_that_vanishes_is_named_and_need_not_be_repeated(store):
+    put(store, a=THEIRS, b=THEIRS)
+    store.client.before["get_object", "a"] = [lambda: store.delete([f"{FOLDER}/a"])]
+    taken = take_out(store)
+    assert taken.unread == {f"{FOLDER}/a": "deleted while it was searched"}
+    assert not taken.to_be_repeated
+    assert text_of(store, "b") == ""
+
+
+def test_what_others_write_while_an_object_is_rewritten_is_not_lost(store):
+    put(store, a=THEIRS)
+    written = iter([f"{THEIRS}\n{BOB}"])
+
+    def write_beside() -> None:
+        for text in written:  # once
+            put(store, a=text)
+
+    store.client.before["put_object", "a"] = [write_beside]
+    taken = take_out(store)
+    assert text_of(store, "a") == f"{BOB}\n"
+    assert (taken.records["accelerometer_landing"], taken.unread) == (1, {})
+
+
+def test_an_object_that_others_write_all_the_time_is_named(store):
+    put(store, a=THEIRS)
+    store.client.refuse("put_object", "a", "PreconditionFailed")
+    taken = take_out(store)
+    assert taken.unread == {f"{FOLDER}/a": "written by others all the time: repeat"}
+    assert taken.to_be_repeated
+
+
+def test_text_that_cannot_be_searched_is_named_with_the_reason(store):
+    utf16 = THEIRS.encode("utf-16-le")
+    put(store, utf16=utf16, latin="é".encode("latin-1"), cut=f"user={ANN.email}")
+    put(store, **{"zip.gz": gzip.compress(THEIRS.encode())[:-9]})
+    taken = take_out(store)
+    unsure = "holds text that may be of the person: look into it"
+    assert taken.unread == {
+        f"{FOLDER}/utf16": unsure,
+        f"{FOLDER}/latin": "not UTF-8",
+        f"{FOLDER}/cut": unsure,
+        f"{FOLDER}/zip.gz": "gzip cut short",
+    }
+    assert not taken.found
+    assert not taken.to_be_repeated
+
+
+def test_objects_named_after_the_person_are_named_without_the_address(store):
+    names = ["ANN@example.com.json", "ann%40example.com", "ann@example.com.gz", "joann@example.com"]
+    put(store, **dict.fromkeys(names, b"{}"))
+    taken = take_out(store)
+    assert sorted(taken.named) == [
+        f"{FOLDER}/(address)",
+        f"{FOLDER}/(address).gz",
+        f"{FOLDER}/(address).json",
+    ]
+    assert taken.unread == {f"{FOLDER}/(address).gz": "not gzip"}
+
+
+def test_the_devices_of_a_person_are_known_from_objects_that_no_table_holds(store):
+    def record(email: str, number: object) -> str:
+        fields = {"registrationDate": 1, "lastUpdateDate": 1}
+        return json.dumps({"email": email, "serialNumber": number} | fields)
+
+    mine = [record(" ANN@example.com", "d1 "), record("ann@example.com", 7)]
+    others = [record("bob@example.com", "d2"), record("bob@example.com", "\t7")]
+    shared = record("ann@example.com", "d2").replace("d2", "\\u0064\\u0032")
+    store.put("landing/customer/stray", "\n".join([*mine, *others, shared]).encode())
+    person = devices_in_objects(store, ANN)
+    assert person.devices == {"d1"}
+    assert person.shared == {"7", "d2"}
+
+
+def test_of_a_thousand_similar_addresses_exactly_one_is_taken(store):
+    stems = ["ann", "o'ann", "ann.b", "ann-b", "ann+b", "ann&b", "b=ann", "éann", "anné", "ann_b"]
+    people = [f"{stem}@{n}example.com" for n in ["", *range(1, 100)] for stem in stems]
+    lines = [BOB.replace("bob@example.com", email) for email in people]
+    put(store, a="\n".join(lines), b="\n".join(line[:-1] for line in lines))
+    taken = take_out(store)
+    assert len(people) == 1000
+    assert taken.records["accelerometer_landing"] == 2
+    assert text_of(store, "a").splitlines() == [
+        line for line in lines if '"ann@example' not in line
+    ]
+    assert len(text_of(store, "b").splitlines()) == 999
