@@ -288,8 +288,8 @@ def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_wh
             frame = io_manager.spark.spark_session.createDataFrame(rows, frame.schema)
         return write(io, table, frame, dates)
 
-    def purge_while_the_run_writes(io, retention):
-        purged = purge(io, retention)
+    def purge_while_the_run_writes(*arguments):
+        purged = purge(*arguments)
         may_write.set()
         beside.join()
         return purged

@@ -1,0 +1,213 @@
+"""`stedi forget` takes exactly one person, ends whatever is broken, and says what it did."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from stedi_assets.cli.main import main
+from stedi_assets.errors import StediError
+from stedi_assets.privacy import vacuum
+from stedi_assets.privacy.audit import audit_rows, landed_again
+from stedi_assets.privacy.forget import forget
+from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests.odd_data import T0, compact
+from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
+
+
+def customer(email: str, device: str) -> str:
+    record = {"registrationDate": T0, "lastUpdateDate": T0, "shareWithResearchAsOfDate": T0}
+    return compact({"email": email, "serialNumber": device} | record)
+
+
+def reading(email: str, moment: int = T0) -> str:
+    return compact({"user": email, "timestamp": moment, "x": 1.0, "y": 2.0, "z": 3.0})
+
+
+def step(device: str, moment: int = T0) -> str:
+    return compact({"sensorReadingTime": moment, "serialNumber": device, "distanceFromObject": 7})
+
+
+def land(lake, *people: tuple[str, str]) -> None:
+    lake.put(landed("customer", DATES[0], "c", *(customer(*one) for one in people)))
+    lake.put(landed("accelerometer", DATES[0], "a", *(reading(email) for email, _ in people)))
+    lake.put(landed("step_trainer", DATES[0], "s", *(step(device) for _, device in people)))
+
+
+def forgotten(lake, email: str, catch_up=None):
+    from stedi_assets.definitions import io_manager
+
+    return forget(io_manager, email, catch_up or lake.catch_up, list)
+
+
+def rows(lake) -> dict[str, int]:
+    return {name: sum(lake.table(name).values()) for name in TABLES}
+
+
+def broken() -> None:
+    raise StediError("2022-06-18 cannot be built.")
+
+
+def test_a_similar_address_keeps_every_row(lake):
+    land(lake, ("brien@example.com", "dev-1"), ("o'brien@example.com", "dev-2"))
+    lake.catch_up()
+    assert set(rows(lake).values()) == {2}
+    result = forgotten(lake, "brien@example.com")
+    assert result.problems == []
+    assert result.audit["rows"] == dict.fromkeys(TABLES, 1)
+    assert set(rows(lake).values()) == {1}
+    assert "o'brien@example.com" in str(lake.table("customers_curated"))
+
+
+def test_malformed_text_goes_and_what_cannot_be_searched_is_named(lake):
+    land(lake, ("ann@example.com", "d1"))
+    encoded = "%7B%22user%22:%22ann@example.com%22,%22timestamp%22:1%7D"
+    lake.put(landed("accelerometer", DATES[0], "u.json", encoded))
+    utf16 = f"landing/accelerometer/ingest_date={DATES[0]}/u16.json"
+    lake.put({utf16: reading("ann@example.com").encode("utf-16-le")})
+    lake.catch_up()
+    assert rows(lake)["accelerometer_landing"] >= 3
+    result = forgotten(lake, "ann@example.com")
+    assert result.audit["rows"]["accelerometer_landing"] == 2
+    assert result.audit["unreadable_objects"] == [utf16]
+    assert "%22ann" not in str(lake.table("accelerometer_landing"))
+    assert rows(lake)["customer_landing"] == 0
+
+
+@pytest.mark.slow
+def test_of_a_thousand_people_with_similar_addresses_exactly_one_goes(lake):
+    stems = ["ann", "o'ann", "ann.b", "ann-b", "ann+b", "ann&b", "b=ann", "éann", "anné", "ann_b"]
+    people = [f"{stem}@{n}example.com" for n in ["", *range(1, 100)] for stem in stems]
+    land(lake, *((email, f"dev-{n}") for n, email in enumerate(people)))
+    lake.catch_up()
+    before = {name: lake.table(name) for name in TABLES}
+    result = forgotten(lake, "ann@example.com")
+    assert result.audit["rows"] == dict.fromkeys(TABLES, 1)
+    for name in TABLES:
+        assert sum((before[name] - lake.table(name)).values()) == 1
+        assert not lake.table(name) - before[name]
+
+
+def test_a_date_that_cannot_be_built_does_not_stop_it(lake):
+    three_days(lake)
+    result = forgotten(lake, "p1@example.com", broken)
+    assert result.problems == ["2022-06-18 cannot be built."]
+    assert result.audit["completed"] is False
+    assert result.audit["rows_left"] == {}
+    assert result.audit["rows"]["step_trainer_landing"] == 1
+    for name in TABLES:
+        assert "p1@example.com" not in str(lake.table(name))
+    assert rows(lake)["machine_learning_curated"] == 2
+    lake.catch_up()
+    assert rows(lake)["customer_landing"] == 1
+
+
+def test_beside_a_date_that_cannot_be_built_erase_cleans_and_says_so(lake):
+    from stedi_assets.definitions import io_manager
+
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    result = vacuum.erase(io_manager, broken, timedelta(0))
+    assert result.problems == ["2022-06-18 cannot be built."]
+    assert result.removed > 0
+    assert result.kept == 0
+
+
+def test_erase_tells_whoever_keeps_a_ledger_which_tables_were_compacted(lake):
+    from stedi_assets.definitions import io_manager
+
+    three_days(lake)
+    for moment in (5, 6):
+        lake.put(landed("accelerometer", DATES[0], f"more{moment}", phone(2, moment)))
+        lake.catch_up()
+    told: list[str] = []
+    vacuum.erase(io_manager, lake.catch_up, timedelta(7), told.append)
+    assert set(told) <= set(TABLES) - {"customer_landing", "accelerometer_landing"}
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
+
+
+def test_an_order_that_is_cut_short_leaves_an_audit_row_and_can_be_repeated(lake, monkeypatch):
+    three_days(lake)
+
+    def cut_short(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(vacuum, "purge", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            forgotten(lake, "p1@example.com")
+    assert [row["completed"] for row in audit_rows(lake.lake)] == [False]
+    lake.put(landed("accelerometer", DATES[0], "again", phone(1, 5)))
+    assert forgotten(lake, "p1@example.com").audit["completed"] is True
+    assert [row["completed"] for row in audit_rows(lake.lake)] == [False, True]
+
+
+def stedi(*command: str, given: "str | bytes" = "") -> tuple[int, str]:
+    result = CliRunner().invoke(main, list(command), input=given)
+    return result.exit_code, result.output
+
+
+def test_somebody_unknown_is_one_line_and_no_audit_row(lake):
+    three_days(lake)
+    code, output = stedi("forget", given="nobody@example.com\n")
+    assert code == 1
+    assert output.splitlines() == [
+        "stedi: No landed object and no table holds anything of this person: nothing was done."
+    ]
+    assert audit_rows(lake.lake) == []
+    assert stedi("audit") == (0, "Nobody was forgotten in this lake.\n")
+
+
+@pytest.mark.parametrize("command", ["forget", "consent"])
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (b"", "Give the email on standard input."),
+        (b"\xff\xfea\0n\0n\0", "Standard input is not UTF-8"),
+        (b"a@example.com\nb@example.com\n", "That is not one email address"),
+        (b"Ann <a@example.com>\n", "That is not one email address"),
+    ],
+)
+def test_input_that_is_not_one_address_is_one_line(lake, command, given, why):
+    code, output = stedi(command, given=given)
+    assert code == 1
+    assert output.startswith(f"stedi: {why}")
+    assert len(output.splitlines()) == 1
+    assert "example" not in output
+
+
+def test_an_email_from_powershell_is_found_and_its_audit_row_is_listed(lake):
+    three_days(lake)
+    code, output = stedi("forget", given=b"\xef\xbb\xbfP1@example.com\r\n")
+    assert code == 0
+    assert "No file that left the tables remains." in output
+    assert "DEBUG" not in output
+    audit = json.loads("{" + output.partition("\n{")[2])
+    code, listed = stedi("audit")
+    assert code == 0
+    assert audit["subject_id"][:24] in listed
+    assert "stedi forget" in listed
+    assert json.loads(stedi("audit", "--json")[1]) == [audit]
+    assert audit["rows"]["machine_learning_curated"] == 1
+
+
+def test_a_forgotten_person_who_lands_again_is_counted_by_subject_id(lake):
+    from stedi_assets.definitions import io_manager
+
+    three_days(lake)
+    audit = forgotten(lake, "p1@example.com").audit
+
+    def again() -> dict[str, dict[str, int]]:
+        frames = (
+            io_manager.read(TABLES[f"{name}_landing"]) for name in ("customer", "accelerometer")
+        )
+        return landed_again(audit_rows(lake.lake), *frames, lake.lake.settings.salt())
+
+    assert again() == {}
+    lake.put(landed("accelerometer", DATES[2], "late", phone(1, 7), phone(1, 8), phone(2, 9)))
+    lake.put(landed("customer", DATES[2], "late", person(1, 9, T0)))
+    lake.catch_up()
+    assert again() == {audit["subject_id"]: {"customer_landing": 1, "accelerometer_landing": 2}}
