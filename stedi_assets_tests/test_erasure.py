@@ -385,7 +385,7 @@ def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(l
     lake.lake.put(path, b"of a write that was killed")
     purged = vacuum.purge(io_manager, timedelta(0))
     assert purged.kept == 1
-    assert "1 files that no table names stay" in str(purged)
+    assert "1 file that no table names stays" in str(purged)
     assert path in {found["Key"] for found in lake.lake.objects("trusted/")}
     monkeypatch.setattr(vacuum, "UNDER_WAY_HOURS", 0)
     purged = vacuum.purge(io_manager, timedelta(0))

@@ -40,7 +40,7 @@ class Match(IntEnum):
 
 def normalized(email: str) -> str:
     """An email as it is compared and as the tables store it: NFC, trimmed, lower case."""
-    return unicodedata.normalize("NFC", email).strip(WHITE).lower()
+    return unicodedata.normalize("NFC", email.strip(WHITE).lower())
 
 
 def one_address(typed: str) -> str:

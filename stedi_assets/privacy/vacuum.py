@@ -50,8 +50,13 @@ class PurgeResult:
             return f"{text} Not everything could be done; what is left may be more than is said."
         if not self.kept or self.until is None:
             return f"{text} No file that left the tables remains."
+        files = (
+            "1 file that no table names stays"
+            if self.kept == 1
+            else (f"{self.kept} files that no table names stay")
+        )
         return (
-            f"{text} {self.kept} files that no table names stay, for readers of older versions or"
+            f"{text} {files}, for readers of older versions or"
             f" for writes that may be in progress: repeat this after"
             f" {self.until:%Y-%m-%d %H:%M} UTC to remove the last of them."
         )
