@@ -17,7 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stedi_assets.cli.main import main
-from stedi_assets.defs.io_managers import Dates, DeltaIOManager
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.settings import today
@@ -274,19 +275,15 @@ def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(a
 def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_what_it_wrote_back(
     lake, monkeypatch
 ):
-    from stedi_assets.definitions import io_manager
-
     three_days(lake)
     has_read, may_write = threading.Event(), threading.Event()
-    write, purge = DeltaIOManager.write, vacuum.purge
+    write, purge = Pipeline.write, vacuum.purge
 
-    def slow_write(io, table, frame, dates):
+    def slow_write(pipeline, table, days, batch, run_id=""):
         if table.name == "accelerometer_trusted" and not has_read.is_set():
-            rows = frame.collect()
             has_read.set()
             may_write.wait()
-            frame = io_manager.spark.spark_session.createDataFrame(rows, frame.schema)
-        return write(io, table, frame, dates)
+        return write(pipeline, table, days, batch, run_id)
 
     def purge_while_the_run_writes(*arguments):
         purged = purge(*arguments)
@@ -298,7 +295,7 @@ def test_forget_beside_a_run_that_had_read_before_says_so_and_erase_takes_out_wh
         with contextlib.suppress(Exception):  # its check of consent fails, and rightly
             lake.materialize(DATES[1])
 
-    monkeypatch.setattr(DeltaIOManager, "write", slow_write)
+    monkeypatch.setattr(Pipeline, "write", slow_write)
     monkeypatch.setattr(vacuum, "purge", purge_while_the_run_writes)
     beside = threading.Thread(target=materialize)
     beside.start()
@@ -354,41 +351,42 @@ def test_consent_of_someone_unknown_says_that_nothing_is_held(lake):
 
 @pytest.mark.slow
 def test_erase_beside_a_writer_removes_nothing_that_a_current_version_needs(lake):
-    from stedi_assets.definitions import io_manager
+    from stedi_assets.definitions import build_pipeline
 
     three_days(lake)
     table = TABLES["step_trainer_trusted"]
-    rows, dates = lake.table(table.name), Dates(DATES[0], DATES[2])
+    rows = lake.table(table.name)
+    writers = build_pipeline(lake.settings).lakehouse
     errors: list[Exception] = []
 
     def write_again_and_again() -> None:
         try:
             for _ in range(8):
-                io_manager.write(table, io_manager.read(table, dates.predicate), dates)
+                with write_lock(writers.store, table.name):
+                    writers.refresh([table])
+                    writers.replace(table, writers.read(table), set(DATES))
         except Exception as error:
             errors.append(error)
 
     writer = threading.Thread(target=write_again_and_again)
     writer.start()
     while writer.is_alive():
-        vacuum.purge(io_manager, timedelta(0))
+        vacuum.purge(lake.pipeline, timedelta(0))
     writer.join()
     assert errors == []
     assert lake.table(table.name) == rows
 
 
 def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(lake, monkeypatch):
-    from stedi_assets.definitions import io_manager
-
     lake.materialize(DATES[0], None, "customer_landing", "customer_trusted")
     path = f"{TABLES['customer_trusted'].path}/part-cut-short.parquet"
     lake.lake.put(path, b"of a write that was killed")
-    purged = vacuum.purge(io_manager, timedelta(0))
+    purged = vacuum.purge(lake.pipeline, timedelta(0))
     assert purged.kept == 1
     assert "1 file that no table names stays" in str(purged)
     assert path in {found["Key"] for found in lake.lake.objects("trusted/")}
     monkeypatch.setattr(vacuum, "UNDER_WAY_HOURS", 0)
-    purged = vacuum.purge(io_manager, timedelta(0))
+    purged = vacuum.purge(lake.pipeline, timedelta(0))
     assert purged.kept == 0
     assert "No file that left the tables remains" in str(purged)
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}

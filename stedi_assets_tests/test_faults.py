@@ -72,8 +72,9 @@ def test_two_runs_over_the_same_and_over_neighbouring_dates_at_once(lake, days):
 
 def test_a_landing_run_that_another_overtook_does_not_vouch_for_the_others_rows(lake):
     """An older listing's rows, committed last, stand there until the next run, and it is known."""
-    from stedi_assets.definitions import io_manager
     from stedi_assets.incremental.landing_commit import LandingWrite
+
+    from stedi_assets.definitions import io_manager
 
     table, entity, day = TABLES["customer_landing"], ENTITIES["customer"], DAYS[0]
 

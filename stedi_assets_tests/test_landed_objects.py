@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from botocore.exceptions import ClientError
 
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy.landed_objects import Redactor, devices_in_objects
 from stedi_assets.privacy.whose_record import Person
 from stedi_assets.settings import load_settings
@@ -21,7 +21,9 @@ THEIRS = BOB.replace("bob@", "ann@")
 
 
 def refusal(code: str, operation: str) -> ClientError:
-    return ClientError({"Error": {"Code": code}, "ResponseMetadata": {}}, operation)
+    status = {"PreconditionFailed": 412, "SlowDown": 503}.get(code, 403)
+    answer = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    return ClientError(answer, operation)
 
 
 class Client:
@@ -45,7 +47,7 @@ class Client:
         self.before[operation, name] = [step]
 
 
-class Store(Lake):
+class Store(ObjectStore):
     """A lake over such a client."""
 
     @property
@@ -59,18 +61,18 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     return Store(load_settings())
 
 
-def put(store: Lake, **objects: str | bytes) -> None:
+def put(store: ObjectStore, **objects: str | bytes) -> None:
     for name, text in objects.items():
         body = text.encode() if isinstance(text, str) else text
         store.put(f"{FOLDER}/{name}", body)
 
 
-def text_of(store: Lake, name: str) -> str:
+def text_of(store: ObjectStore, name: str) -> str:
     key = store.settings.key(f"{FOLDER}/{name}")
     return store.client.get_object(Bucket=store.settings.bucket, Key=key)["Body"].read().decode()
 
 
-def take_out(store: Lake, person: Person = ANN):
+def take_out(store: ObjectStore, person: Person = ANN):
     changes: list[int] = []
     redactor = Redactor(store, person, lambda: changes.append(1))
     redactor.take_out()

@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 from pyspark.sql import functions as F
+from stedi_assets.incremental.consent_propagation import Membership
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import asset_checks as checks
-from stedi_assets.incremental.consent_propagation import Membership
 from stedi_assets_tests.odd_data import DATES, T0, compact
 from stedi_assets_tests.test_catch_up import landed
 

@@ -44,9 +44,9 @@ def date_option(context: click.Context, parameter: click.Parameter, value: str |
 
 def open_checked_lake() -> Any:
     """The lake that the settings name; StediError where it does not answer or fit them."""
-    from stedi_assets.lakehouse.object_store import open_lake
+    from stedi_assets.lakehouse.object_store import open_store
 
-    lake = open_lake(load_settings())
+    lake = open_store(load_settings())
     lake.check()
     return lake
 
@@ -59,18 +59,30 @@ def warn_outside_partitions(day: date, first: date) -> None:
     )
 
 
-def run_catch_up() -> int:
+def open_pipeline() -> Any:
+    """The pipeline over the lake that the settings name; StediError as `open_checked_lake`."""
+    from stedi_assets import definitions
+
+    open_checked_lake()
+    settings = load_settings()
+    ours = definitions.pipeline
+    return ours if ours.settings == settings else definitions.build_pipeline(settings)
+
+
+def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
     import dagster as dg
 
-    from stedi_assets.definitions import defs, io_manager
+    from stedi_assets import definitions
+    from stedi_assets.defs.jobs import run_here
     from stedi_assets.incremental import reconcile
 
+    is_ours = pipeline is definitions.pipeline
+    defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     home = os.environ.get("DAGSTER_HOME")
-    open_checked_lake()
     with dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral() as instance:
-        run = reconcile.run_here(defs, instance)
-        return reconcile.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+        run = run_here(defs, instance)
+        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True))
 
 
 def runs_in_progress() -> list[str]:

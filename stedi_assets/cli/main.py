@@ -42,11 +42,18 @@ def _day(context: click.Context, parameter: click.Parameter, value: str | None) 
 
 
 def _lake() -> Any:
-    from stedi_assets.lakehouse.object_store import open_lake
+    from stedi_assets.lakehouse.object_store import open_store
 
-    lake = open_lake(load_settings())
+    lake = open_store(load_settings())
     lake.check()
     return lake
+
+
+def _lakehouse() -> Any:
+    from stedi_assets.lakehouse.tables import Lakehouse
+    from stedi_assets.spark.session import SparkSessions
+
+    return Lakehouse(_lake(), SparkSessions())
 
 
 @main.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -123,7 +130,7 @@ def tables(as_json: bool) -> None:
     """The eight tables: rows, newest ingest date, Delta version, size, malformed rows."""
     from stedi_assets.cli.query import print_tables, table_figures
 
-    figures = table_figures(_lake())
+    figures = table_figures(_lakehouse())
     if as_json:
         click.echo(json.dumps([figure.as_json() for figure in figures], indent=2))
     else:
@@ -144,13 +151,13 @@ def query(sql: str, form: str) -> None:
     """Run a read-only SQL query over the eight tables, by their names."""
     from stedi_assets.cli.query import print_frame, run_query
 
-    print_frame(run_query(_lake(), sql), form)
+    print_frame(run_query(_lakehouse(), sql), form)
 
 
 @main.command()
 def materialize() -> None:
     """Run `dagster asset materialize` over the whole graph for every landed date."""
-    from stedi_assets.incremental.date_ranges import stretches
+    from stedi_assets.lakehouse.dates import contiguous_ranges
     from stedi_assets.landing.upload import landed_dates
 
     lake = _lake()
@@ -162,7 +169,7 @@ def materialize() -> None:
         _say_not_landed(day, settings.first_ingest_date)
     if not ready:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
-    for first, last in stretches(ready):
+    for first, last in contiguous_ranges(ready):
         click.echo(f"Materializing {first} to {last} …")
         command = _dagster("--partition-range", f"{first}...{last}")
         # Dagster's warnings about its own interfaces tell a user nothing.
@@ -189,14 +196,14 @@ def _dagster(*partition: str) -> list[str]:
 def _catch_up() -> int:
     import dagster as dg
 
-    from stedi_assets.definitions import defs, io_manager
-    from stedi_assets.incremental import reconcile as catch_up
+    from stedi_assets.definitions import defs, pipeline
+    from stedi_assets.defs.jobs import run_here
+    from stedi_assets.incremental.reconcile import catch_up
 
-    _lake()
     kept = os.environ.get("DAGSTER_HOME")
     with dg.DagsterInstance.get() if kept else dg.DagsterInstance.ephemeral() as instance:
-        run = catch_up.run_here(defs, instance)
-        return catch_up.catch_up(io_manager, run, lambda line: click.echo(line, err=True))
+        run = run_here(defs, instance)
+        return catch_up(pipeline, run, lambda line: click.echo(line, err=True))
 
 
 def _runs_under_way() -> list[str]:
@@ -253,11 +260,11 @@ def rebuild(yes: bool) -> None:
     write with the settings and the table versions that it knows. Refused while a run is under way
     in DAGSTER_HOME.
     """
-    from stedi_assets.lakehouse.object_store import Lake
+    from stedi_assets.lakehouse.object_store import ObjectStore
     from stedi_assets.tables.schemas import TABLES
 
     _refuse_beside_runs("stedi rebuild")
-    lake = Lake(load_settings())
+    lake = ObjectStore(load_settings())
     lake.settings.of_the_lake()
     if not yes:
         click.confirm(f"Delete every table of {lake.settings.lake}?", abort=True)

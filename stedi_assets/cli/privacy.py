@@ -9,6 +9,7 @@ import click
 from stedi_assets.cli.common import (
     example,
     open_checked_lake,
+    open_pipeline,
     run_catch_up,
     runs_in_progress,
     warn,
@@ -27,12 +28,11 @@ def erase(now: bool) -> None:
     """
     from datetime import timedelta
 
-    from stedi_assets.definitions import io_manager
     from stedi_assets.privacy.vacuum import erase as erase_files
 
-    lake = open_checked_lake()
-    retention = timedelta(0 if now else lake.settings.retention_days)
-    result = erase_files(io_manager, run_catch_up, retention)
+    pipeline = open_pipeline()
+    retention = timedelta(0 if now else pipeline.settings.retention_days)
+    result = erase_files(pipeline, lambda: run_catch_up(pipeline), retention)
     click.echo(result)
     _fail_with(result.problems)
 
@@ -64,12 +64,11 @@ def _address() -> str:
 @click.command(epilog=example("stedi consent < email.txt"))
 def consent() -> None:
     """What the lake holds about a person, and on what consent; the email from standard input."""
-    from stedi_assets.definitions import io_manager
     from stedi_assets.privacy.subject_access import subject_access_report
 
     email = _address()
-    open_checked_lake()
-    click.echo(json.dumps(subject_access_report(io_manager, email), indent=2))
+    pipeline = open_pipeline()
+    click.echo(json.dumps(subject_access_report(pipeline.lakehouse, email), indent=2))
 
 
 @click.command(epilog=example("stedi forget", "stedi forget --yes < email.txt"))
@@ -81,18 +80,17 @@ def forget(yes: bool) -> None:
     which command, how many rows, the person only as subject_id. What cannot be done holds up
     nothing else: it is named, the exit code is 1, and the command can be repeated.
     """
-    from stedi_assets.definitions import io_manager
     from stedi_assets.privacy.forget import forget as forget_person
 
     email = _address()
-    lake = open_checked_lake()
+    pipeline = open_pipeline()
     if not yes and sys.stdin.isatty():
         click.confirm(
-            f"Delete all records of this person from {lake.settings.lake}, landed objects too,"
+            f"Delete all records of this person from {pipeline.settings.lake}, landed objects too,"
             " for good?",
             abort=True,
         )
-    forgotten = forget_person(io_manager, email, run_catch_up, runs_in_progress)
+    forgotten = forget_person(pipeline, email, lambda: run_catch_up(pipeline), runs_in_progress)
     click.echo(forgotten.purge, err=True)
     for key in forgotten.audit["objects_named_after_the_person"]:
         warn(f"The key of an object holds the address: rename or delete {key}")

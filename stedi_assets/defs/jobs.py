@@ -15,6 +15,8 @@ from stedi_assets.incremental.reconcile import Built, refresh
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
+# What a run does is in the instance; on the terminal only what is wrong.
+QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 lakehouse = dg.define_asset_job(
@@ -114,7 +116,10 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
         for attempt in range(1, attempts + 1):
             result = job(name).execute_in_process(
-                instance=instance, raise_on_error=False, **run_arguments(planned)
+                run_config=QUIET,
+                instance=instance,
+                raise_on_error=False,
+                **run_arguments(planned),
             )
             if result.success:
                 return

@@ -1,30 +1,32 @@
-"""Once a day: a sweep that catches whatever the sensor missed, and the erasing of old files."""
+"""Once a day: a sweep that catches whatever the sensor missed, and the removal of old files."""
 
 from datetime import timedelta
 
 import dagster as dg
 
 from stedi_assets.defs.asset_checks import failing_checks
-from stedi_assets.defs.io_managers import DeltaIOManager
+from stedi_assets.defs.jobs import run_here
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.reconcile import catch_up, run_here
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.privacy.vacuum import erase
 
 
 @dg.op(description="Catches up, then checks every table as a whole.")
 def catch_up_and_check(
-    context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
+    context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
-    from stedi_assets.definitions import defs
+    from stedi_assets.definitions import build_definitions
 
     wrong: list[str] = []
+    run = run_here(build_definitions(pipeline), context.instance)
     try:
-        runs = catch_up(io_manager, run_here(defs, context.instance), context.log.info)
+        runs = catch_up(pipeline, run, context.log.info)
         context.log.info(f"Caught up, in {runs} runs.")
     except StediError as error:  # the tables that are there are checked all the same
         wrong.append(str(error))
         context.log.error(str(error))
-    errors, warnings = failing_checks(io_manager)
+    errors, warnings = failing_checks(pipeline)
     for name in warnings:
         context.log.warning(f"Check does not pass: {name}")
     if errors:
@@ -33,19 +35,16 @@ def catch_up_and_check(
         raise StediError(" ".join(wrong))
 
 
-@dg.op(
-    description="Catches up, compacts, and removes files that left the tables before the retention."
-)
-def erase_old_files(
-    context: dg.OpExecutionContext, io_manager: dg.ResourceParam[DeltaIOManager]
-) -> None:
-    from stedi_assets.definitions import defs
+@dg.op(description="Catches up, compacts, removes files that left tables before the retention.")
+def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    from stedi_assets.definitions import build_definitions
 
-    def bring_up_to_date() -> int:
-        return catch_up(io_manager, run_here(defs, context.instance), context.log.info)
-
-    retention = timedelta(io_manager.lake.settings.retention_days)
-    result = erase(io_manager, bring_up_to_date, retention)
+    run = run_here(build_definitions(pipeline), context.instance)
+    result = erase(
+        pipeline,
+        lambda: catch_up(pipeline, run, context.log.info),
+        timedelta(pipeline.settings.retention_days),
+    )
     context.log.info(str(result))
     if result.problems:
         raise StediError(" ".join(result.problems))

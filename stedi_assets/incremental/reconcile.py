@@ -1,121 +1,201 @@
-"""`stedi catch-up`: what the sensors would do, in this process, until nothing is left to do."""
+"""Brings the tables up to date: `refresh` does it in one go, `catch_up` plans and starts runs.
 
-from collections.abc import Callable
-from typing import Any
+What fails holds up nothing else: all the rest is done, and then it is said what failed.
+"""
 
-import dagster as dg
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import date
 
-from stedi_assets.defs.io_managers import DeltaIOManager
 from stedi_assets.errors import StediError
-from stedi_assets.incremental import change_detection as observation
-from stedi_assets.incremental import stale_markers as stale
-from stedi_assets.incremental.consent_propagation import Membership
-from stedi_assets.incremental.planner import Work, what_must_run
+from stedi_assets.incremental.change_detection import LandingListing, list_landing
+from stedi_assets.incremental.ledger import PartitionKey
+from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
+from stedi_assets.incremental.planner import (
+    PlannedRun,
+    Reasons,
+    everything_out_of_date,
+    out_of_date,
+    plan_runs,
+)
+from stedi_assets.lakehouse.dates import described
+from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
-ATTEMPTS = 3
-# What a run does is in the instance; on the terminal only what is wrong.
-QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
-# A lake settles in a handful of rounds; more says that it is written to as fast as we work.
-MOST_ROUNDS = 200
-
-
-def run_arguments(work: Work) -> dict[str, Any]:
-    """A run's partition and tags, for `execute_in_process` and `RunRequest` alike."""
-    if work.start is None or work.end is None:
-        return {}
-    if work.start == work.end:
-        return {"partition_key": work.start.isoformat()}
-    days = (work.start.isoformat(), work.end.isoformat())
-    return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
+WRITE_ATTEMPTS = 3
+# A lake is up to date after a handful of rounds; more says that it is written to as fast as it is
+# processed.
+MAX_ROUNDS = 50
 
 
-def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Work], None]:
-    """A function that does a run in this process; StediError where it fails `ATTEMPTS` times."""
-    job = defs.resolve_implicit_global_asset_job_def()
+@dataclass(frozen=True)
+class Built:
+    """What a refresh wrote of one table: which partitions, why, and the log before and after."""
 
-    def run(work: Work) -> None:
-        selection = [dg.AssetKey(name) for name in work.tables] or None
-        for attempt in range(1, ATTEMPTS + 1):
-            result = job.execute_in_process(
-                run_config=QUIET,
-                instance=instance,
-                asset_selection=selection,
-                raise_on_error=False,
-                **run_arguments(work),
-            )
-            if result.success:
-                return
-            if attempt == ATTEMPTS:
-                raise StediError(f"{work} failed {ATTEMPTS} times; the log above says why.")
-
-    return run
+    table: Table
+    reasons: Reasons
+    before: TableLog | None
+    log: TableLog
 
 
-def catch_up(io: DeltaIOManager, run: Callable[[Work], None], say: Callable[[str], None]) -> int:
-    """Run until the tables equal what has landed; how many runs it took.
+@dataclass
+class Refreshed:
+    """What a refresh did, and what it could not do: a line for each."""
 
-    A run that fails holds up no other: all the rest is done, then each is said in a line, and
-    StediError.
+    built: list[Built] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+
+def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_id: str) -> TableLog:
+    """Build dates of a table (None: all of it) from what is upstream now.
+
+    StediError where the engine or S3 fails, or others write the same all the time.
     """
-    runs = 0
-    failed: dict[Work, str] = {}
-    settled_at: dict[str, int | None] = {}
-    for _ in range(MOST_ROUNDS):
-        listing = observation.look(io.lake)
-        changed = {day for _, day in observation.changed(io.lake, listing)}
-        marks = stale.marks(io.lake)
-        work = what_must_run(
-            {day for day in changed if Work((), day, day) not in failed},
-            [m for m in marks if Work((m.table,), m.ingest_date, m.ingest_date) not in failed],
-        )
-        if not work and not _settle(io, failed, settled_at):
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        with redact_engine_errors(
+            f"Building {table.name}{f' for {described(days)}' if days else ''}",
+            pipeline.settings.spark,
+        ):
+            try:
+                return pipeline.write(table, days, pipeline.read_and_compute(table, days), run_id)
+            except InputsChangedError:
+                if attempt == WRITE_ATTEMPTS:
+                    raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+def refresh(
+    pipeline: Pipeline, run_id: str = "", say: Callable[[str], None] = lambda _line: None
+) -> Refreshed:
+    """Build whatever is out of date, table by table, each table in one commit.
+
+    say: takes a line about what is built and why.
+    """
+    result = Refreshed()
+    pipeline.refresh(verify_files=True)
+    listing = list_landing(pipeline.lakehouse.store)
+    for name in BUILD_ORDER:
+        table = TABLES[name]
+        try:
+            state = pipeline.state(with_membership=table.zone != "landing")
+        except StediError as error:
+            assert_all_answer(pipeline)
+            result.failures.append(f"{name}: {error}")
+            continue
+        reasons = out_of_date(state, table, listing)
+        if reasons:
+            say(f"{name}: building {_described(reasons)}")
+            _build_what_can_be(pipeline, table, reasons, run_id, result)
+    return result
+
+
+def _described(reasons: Reasons) -> str:
+    """Which partitions, and how many of them for which reason."""
+    days = [day for day in reasons if day]
+    counts = {why: list(reasons.values()).count(why) for why in sorted(set(reasons.values()))}
+    why = "; ".join(f"{reason} ({count})" if days else reason for reason, count in counts.items())
+    return f"{described(days) if days else 'it'}: {why}"
+
+
+def _build_what_can_be(
+    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: Refreshed
+) -> None:
+    """Build all partitions at once; where that fails, each by itself."""
+    before = pipeline.lakehouse.log(table)
+    days = sorted(day for day in reasons if day)
+    groups: list[list[date]] = [days]
+    while groups:
+        group = groups.pop(0)
+        try:
+            log = build(pipeline, table, group or None, run_id)
+        except StediError as error:
+            assert_all_answer(pipeline)
+            if len(group) > 1:
+                groups = [[day] for day in group] + groups
+            else:
+                result.failures.append(f"{table.name} {described(group)}: {error}".strip())
+        else:
+            keys: list[PartitionKey] = [*group] or [None]
+            why = {key: reasons[key] for key in keys}
+            result.built.append(Built(table, why, before, log))
+
+
+def assert_all_answer(pipeline: Pipeline) -> None:
+    """StediError where S3 or the engine is away: then everything else would fail as well."""
+    pipeline.lakehouse.store.now()
+    _ = pipeline.lakehouse.spark_session
+
+
+def look(
+    pipeline: Pipeline, *, verify_files: bool = True, excluded: Collection[date] = ()
+) -> tuple[dict[str, Reasons], LandingListing]:
+    """What is out of date now, by table, and what has landed.
+
+    While landing tables are, the others are not looked at: they follow from them.
+    excluded: landed dates that cannot be built, whose landing partitions are left as they are.
+    """
+    pipeline.refresh(verify_files=verify_files)
+    listing = list_landing(pipeline.lakehouse.store)
+    state = pipeline.state(with_membership=False)
+    landing = {
+        name: {day: why for day, why in reasons.items() if day not in excluded}
+        for name in (f"{entity}_landing" for entity in ENTITIES)
+        if (reasons := out_of_date(state, TABLES[name], listing))
+    }
+    landing = {name: reasons for name, reasons in landing.items() if reasons}
+    if landing:
+        return landing, listing
+    stale = everything_out_of_date(pipeline.state(), listing)
+    return {n: r for n, r in stale.items() if TABLES[n].zone != "landing"}, listing
+
+
+def built_dates(pipeline: Pipeline) -> set[date]:
+    """The ingest dates that some landing table has an entry of in its ledger."""
+    ledgers = pipeline.state(with_membership=False).ledgers
+    return {day for entity in ENTITIES for day in ledgers[f"{entity}_landing"].entries if day}
+
+
+def catch_up(
+    pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
+) -> int:
+    """Plan and do runs until the tables equal what has landed; how many runs it took.
+
+    run: does a run; StediError where it failed. say: takes lines for a person. StediError, after
+    all else is done, where runs failed.
+    """
+    runs, failed = 0, dict[PlannedRun, str]()
+    stale, listing = look(pipeline)
+    for _ in range(MAX_ROUNDS):
+        given_up = {run.start for run in failed if run.start and run.start == run.end}
+        planned = plan_runs(stale, built_dates(pipeline), given_up)
+        planned = [p for p in planned if p not in failed]
+        if not planned:
             break
-        while work:
-            one = work.pop(0)
+        while planned:
+            one = planned.pop(0)
             say(f"Running {one} …")
             runs += 1
             try:
                 run(one)
             except StediError as error:
-                _check_that_all_answer(io)
+                assert_all_answer(pipeline)
+                failed[one] = str(error)
                 if len(one.days) > 1:
-                    work = [Work(one.tables, day, day) for day in one.days] + work
-                else:
-                    failed[one] = str(error)
+                    del failed[one]
+                    planned = [PlannedRun(day, day) for day in one.days] + planned
+        stale, listing = look(pipeline, verify_files=False)
     else:
-        raise StediError("The lake does not settle: objects land faster than they are read.")
+        raise StediError(
+            f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."
+        )
     for name in listing.misplaced:
-        say(f"Not landed, left alone (no ingest_date folder with a valid date): {name}")
+        say(f"Ignored, not in an ingest_date= folder with a date that can be: {name}")
     for line in failed.values():
         say(line)
     if failed:
         raise StediError(
-            f"Not caught up: what could not be done is named above ({len(failed)}), everything else"
-            " is done. Mend that, then catch up again."
+            f"{len(failed)} runs failed (listed above); everything else is up to date. Fix the"
+            " cause and run `stedi catch-up` again."
         )
     return runs
-
-
-def _settle(io: DeltaIOManager, failed: dict[Work, str], settled_at: dict[str, int | None]) -> bool:
-    """Look at who is in; True where there may be more to do.
-
-    Beside runs that failed, once for every state of the tables: their marks come again for ever.
-    """
-    membership = Membership(io)
-    if membership.is_settled() or (failed and membership.versions == settled_at):
-        return False
-    settled_at |= membership.versions
-    try:
-        return membership.settle()
-    except StediError as error:
-        if not failed:
-            raise
-        failed[Work(("settle_membership",), None, None)] = f"Membership is not settled: {error}"
-        return False
-
-
-def _check_that_all_answer(io: DeltaIOManager) -> None:
-    """StediError where S3 or the engine is away: then every other run would fail as well."""
-    io.lake.now()
-    _ = io.spark.spark_session

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.rules import normalized_email, well_formed
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class AuditRow:
     whether it is kept.
     """
 
-    store: Lake
+    store: ObjectStore
     command: str
     subject_id: str
     found: dict[str, Any] = field(default_factory=lambda: {"completed": False})
@@ -59,7 +59,7 @@ class AuditRow:
                 self.store.put_json(self.path, self.row)
 
 
-def audit_rows(store: Lake) -> list[dict[str, Any]]:
+def audit_rows(store: ObjectStore) -> list[dict[str, Any]]:
     """All audit rows, the oldest first."""
     rows = [store.get_json(entry["Key"]) for entry in store.objects(AUDIT_FOLDER)]
     return sorted((row for row in rows if row is not None), key=lambda row: str(row["when"]))

@@ -3,21 +3,20 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from stedi_assets.defs.io_managers import telling_no_data
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.rollups import on_days
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.address_search import one_address
 from stedi_assets.privacy.audit import AuditRow
 from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
 from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
 from stedi_assets.privacy.whose_record import Person
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import TABLES, Table
-
-if TYPE_CHECKING:
-    from stedi_assets.defs.io_managers import DeltaIOManager as Lakehouse
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Forgotten:
 
 
 def forget(
-    lakehouse: "Lakehouse",
+    pipeline: Pipeline,
     address: str,
     catch_up: Callable[[], object],
     runs_in_progress: Callable[[], list[str]],
@@ -54,11 +53,12 @@ def forget(
         raise StediError(
             f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
         )
+    lakehouse = pipeline.lakehouse
     person = _find(lakehouse, email, catch_up)
     problems: list[str] = []
     before = rows_of(lakehouse, person, problems)
-    row = AuditRow(lakehouse.lake, command, person.subject_id)
-    redactor = Redactor(lakehouse.lake, person, row.start)
+    row = AuditRow(lakehouse.store, command, person.subject_id)
+    redactor = Redactor(lakehouse.store, person, row.start)
     taken = redactor.taken
     try:
         redactor.take_out()
@@ -66,7 +66,7 @@ def forget(
             raise _nobody(taken)
         row.start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)
-        purge = vacuum.purge(lakehouse, timedelta(0))
+        purge = vacuum.purge(pipeline, timedelta(0))
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
@@ -76,13 +76,13 @@ def forget(
     return Forgotten(row.row, purge, problems)
 
 
-def _find(lakehouse: "Lakehouse", email: str, catch_up: Callable[[], object]) -> Person:
+def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> Person:
     """The person of an email, by the tables or, where some could not be built, by objects."""
     try:
         catch_up()
         return find(lakehouse, email)
     except StediError:  # said when it is tried again
-        return devices_in_objects(lakehouse.lake, without_devices(lakehouse, email))
+        return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
 
 
 def _nobody(taken: Taken) -> StediError:
@@ -96,7 +96,7 @@ def _nobody(taken: Taken) -> StediError:
 
 
 def _take_out_of_tables(
-    lakehouse: "Lakehouse", person: Person, catch_up: Callable[[], object], problems: list[str]
+    lakehouse: Lakehouse, person: Person, catch_up: Callable[[], object], problems: list[str]
 ) -> None:
     """Bring the tables up to date; rows that are there for all that are deleted."""
     try:
@@ -111,15 +111,17 @@ def _take_out_of_tables(
                 problems.append(str(error))
 
 
-@telling_no_data("Deleting the rows of a person")
-def _delete_rows(lakehouse: "Lakehouse", table: Table, person: Person) -> None:
+@redact_engine_errors("Deleting the rows of a person")
+def _delete_rows(lakehouse: Lakehouse, table: Table, person: Person) -> None:
     """Delete the person's rows from a table whose dates could not be built anew."""
     theirs = row_is_theirs(lakehouse, table, person)
-    predicate = "true"
-    if table.partitioned:
-        dates = lakehouse.read(table).where(theirs).select("ingest_date").distinct().collect()
-        predicate = on_days([row[0] for row in dates])
-    lakehouse.replace(table, lakehouse.read(table, predicate).where(~theirs), predicate)
+    with write_lock(lakehouse.store, table.name):
+        lakehouse.refresh([table])
+        rows, days = lakehouse.read(table), None
+        if table.partitioned:
+            dates = rows.where(theirs).select("ingest_date").distinct().collect()
+            days = {row[0] for row in dates}
+        lakehouse.replace(table, rows.where(~theirs), days)
 
 
 def _found(

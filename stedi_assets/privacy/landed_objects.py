@@ -11,7 +11,8 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import GoneError, Lake, told
+from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.reader import UnreadableError, landed_text
 from stedi_assets.privacy.address_search import key_holds, normalized, without_address
@@ -56,7 +57,9 @@ class Redactor:
     before_change: called before each change, by one thread at a time.
     """
 
-    def __init__(self, store: Lake, person: Person, before_change: Callable[[], None]) -> None:
+    def __init__(
+        self, store: ObjectStore, person: Person, before_change: Callable[[], None]
+    ) -> None:
         self.store, self.person, self.taken = store, person, Taken()
         self._before_change, self._lock = before_change, threading.Lock()
 
@@ -112,14 +115,8 @@ class Redactor:
 
     def _put(self, key: str, etag: str, text: str) -> None:
         data = text.encode()
-        settings = self.store.settings
-        with told(self.store.client, f"rewriting {key}"):
-            self.store.client.put_object(
-                Bucket=settings.bucket,
-                Key=settings.key(key),
-                Body=gzip.compress(data) if key.lower().endswith(".gz") else data,
-                IfMatch=etag,
-            )
+        body = gzip.compress(data) if key.lower().endswith(".gz") else data
+        self.store.put(key, body, IfMatch=etag)
 
     def _etag(self, key: str, etag: str) -> str:
         """The object's etag now; the one that is known where it cannot be asked."""
@@ -172,7 +169,7 @@ def _s3_code(error: Exception) -> str | None:
     return {"404": "NoSuchKey", "403": "AccessDenied", "412": "PreconditionFailed"}.get(code, code)
 
 
-def devices_in_objects(store: Lake, person: Person) -> Person:
+def devices_in_objects(store: ObjectStore, person: Person) -> Person:
     """The person with the devices that customer objects name, whether a table holds them or not."""
     mine: set[str] = set(person.devices | person.shared)
     for owner, number in _claims(store, lambda text: person.may_be_in(text)):
@@ -187,7 +184,7 @@ def devices_in_objects(store: Lake, person: Person) -> Person:
     return Person(person.email, frozenset(mine - shared), person.subject_id, frozenset(shared))
 
 
-def _claims(store: Lake, may_matter: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
+def _claims(store: ObjectStore, may_matter: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
     """Emails and the numbers of devices that well-formed customer records name."""
     entity = ENTITIES["customer"]
     for listed in store.objects(f"landing/{entity.name}/"):

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import telling_no_data
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy.address_search import Match, folded, normalized, search
 from stedi_assets.privacy.whose_record import Person, who_column
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     current_records,
     normalized_email,
@@ -20,11 +21,9 @@ from stedi_assets.tables.schemas import CORRUPT_RECORD, TABLES, Table
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
-    from stedi_assets.defs.io_managers import DeltaIOManager as Lakehouse
 
-
-@telling_no_data("Looking for a person")
-def find(lakehouse: "Lakehouse", email: str) -> Person:
+@redact_engine_errors("Looking for a person")
+def find(lakehouse: Lakehouse, email: str) -> Person:
     """The person of an email, with the devices that their records name and nobody else's do.
 
     Where no customer landed, a person without devices.
@@ -32,7 +31,8 @@ def find(lakehouse: "Lakehouse", email: str) -> Person:
     nobody = without_devices(lakehouse, email)
     known, theirs, shared = nobody.email, nobody.devices, nobody.shared
     landing = TABLES["customer_landing"]
-    if lakehouse.lake.log(landing) is not None:
+    lakehouse.refresh([landing])
+    if lakehouse.log(landing) is not None:
         named = (
             well_formed(lakehouse.read(landing))
             .select(
@@ -47,10 +47,10 @@ def find(lakehouse: "Lakehouse", email: str) -> Person:
     return Person(known, theirs - shared, nobody.subject_id, shared)
 
 
-def without_devices(lakehouse: "Lakehouse", email: str) -> Person:
+def without_devices(lakehouse: Lakehouse, email: str) -> Person:
     """The person of an email, as long as no record of theirs is known."""
     known = normalized(email)
-    salted = (lakehouse.lake.settings.salt() + known).encode()
+    salted = (lakehouse.store.settings.salt() + known).encode()
     return Person(known, frozenset(), hashlib.sha256(salted).hexdigest(), frozenset())
 
 
@@ -58,7 +58,7 @@ def _numbers(named: "DataFrame") -> frozenset[str]:
     return frozenset(row[0] for row in named.select("serialNumber").distinct().collect())
 
 
-def _malformed_texts(lakehouse: "Lakehouse", table: Table, person: Person) -> dict[str, Match]:
+def _malformed_texts(lakehouse: Lakehouse, table: Table, person: Person) -> dict[str, Match]:
     """The malformed texts of a table that are, or may be, the person's."""
     if CORRUPT_RECORD not in table.columns:
         return {}
@@ -72,7 +72,7 @@ def _malformed_texts(lakehouse: "Lakehouse", table: Table, person: Person) -> di
     return {text: match for text, match in matches.items() if match is not Match.NO}
 
 
-def row_is_theirs(lakehouse: "Lakehouse", table: Table, person: Person) -> "Column":
+def row_is_theirs(lakehouse: Lakehouse, table: Table, person: Person) -> "Column":
     """Whether a row of a table, as it is now, is the person's."""
     return _is_theirs(table, person, _malformed_texts(lakehouse, table, person))
 
@@ -90,7 +90,7 @@ def _is_theirs(table: Table, person: Person, texts: dict[str, Match]) -> "Column
     return held | _is_one_of(malformed) if malformed else held
 
 
-def rows_of(lakehouse: "Lakehouse", person: Person, problems: list[str]) -> dict[str, int]:
+def rows_of(lakehouse: Lakehouse, person: Person, problems: list[str]) -> dict[str, int]:
     """How many rows of a person every table holds now.
 
     problems: takes a line for each table that cannot be read, which counts as none.
@@ -98,23 +98,21 @@ def rows_of(lakehouse: "Lakehouse", person: Person, problems: list[str]) -> dict
     return {name: held for name, (held, _) in _held(lakehouse, person, problems).items()}
 
 
-def _held(
-    lakehouse: "Lakehouse", person: Person, problems: list[str]
-) -> dict[str, tuple[int, int]]:
+def _held(lakehouse: Lakehouse, person: Person, problems: list[str]) -> dict[str, tuple[int, int]]:
     """How many rows of every table are the person's, and how many malformed ones may be."""
-    lakehouse.lake.look_again()
+    lakehouse.refresh(TABLES.values())
     counts = dict.fromkeys(TABLES, (0, 0))
     for name, table in TABLES.items():
         try:
-            if lakehouse.lake.log(table) is not None:
+            if lakehouse.log(table) is not None:
                 counts[name] = _held_in(lakehouse, table, person)
         except StediError as error:
             problems.append(str(error))
     return counts
 
 
-@telling_no_data("Looking for the rows of a person")
-def _held_in(lakehouse: "Lakehouse", table: Table, person: Person) -> tuple[int, int]:
+@redact_engine_errors("Looking for the rows of a person")
+def _held_in(lakehouse: Lakehouse, table: Table, person: Person) -> tuple[int, int]:
     texts = _malformed_texts(lakehouse, table, person)
     unsure = [text for text, match in texts.items() if match is Match.MAYBE]
     rows = lakehouse.read(table)
@@ -126,18 +124,18 @@ def _is_one_of(texts: list[str]) -> "Column":
     return F.coalesce(F.col(CORRUPT_RECORD.name).isin(texts), F.lit(False))
 
 
-@telling_no_data("Looking for a person")
-def subject_access_report(lakehouse: "Lakehouse", email: str) -> dict[str, Any]:
+@redact_engine_errors("Looking for a person")
+def subject_access_report(lakehouse: Lakehouse, email: str) -> dict[str, Any]:
     """What the lake holds about a person and on what consent; nothing that tells who they are.
 
     known: whether a customer record of theirs landed; rows: how many rows of theirs each table
     holds; malformed_rows_that_may_be_theirs: text that holds the address within a longer token.
     """
-    lakehouse.lake.look_again()
+    lakehouse.refresh(TABLES.values())
     person = find(lakehouse, email)
     landing = TABLES["customer_landing"]
     current = []
-    if lakehouse.lake.log(landing) is not None:
+    if lakehouse.log(landing) is not None:
         record = current_records(lakehouse.read(landing)).where(F.col("email") == person.email)
         dates = ("shareWithResearchAsOfDate", "lastUpdateDate", "ingest_date")
         current = record.select(*dates).collect()

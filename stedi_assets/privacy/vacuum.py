@@ -4,30 +4,27 @@
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import unquote
 
-from stedi_assets.defs.io_managers import telling_no_data
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.rollups import SUMMARIES, bring_summaries_up_to_date
-from stedi_assets.lakehouse.object_store import GoneError, Lake, is_versioned_log_file, told
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.rollups import ROLLUPS, refresh_rollups
+from stedi_assets.lakehouse.client import GoneError, translate_s3_errors
+from stedi_assets.lakehouse.delta_log import is_versioned_log_file
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
+from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import TABLES, Table
-
-if TYPE_CHECKING:
-    from stedi_assets.defs.io_managers import DeltaIOManager as Lakehouse
 
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
 # What earlier releases kept under `_stedi/`, and no release reads any more: it goes at once.
-OBSOLETE_FOLDERS: tuple[str, ...] = ()
-# Written anew at every look at who is in; the folder that it names is kept.
-_SETTLED_FOLDER = "_stedi/settled/"
-_SETTLED = f"{_SETTLED_FOLDER}settled.json"
+OBSOLETE_FOLDERS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
 
 
 @dataclass
@@ -62,49 +59,38 @@ class PurgeResult:
         )
 
 
-def erase(
-    lakehouse: "Lakehouse",
-    catch_up: Callable[[], object],
-    retention: timedelta,
-    compacted: Callable[[str], None] = lambda table: None,
-) -> PurgeResult:
+def erase(pipeline: Pipeline, catch_up: Callable[[], object], retention: timedelta) -> PurgeResult:
     """Bring the tables up to date, then remove what left them longer ago than the retention.
 
     Whatever cannot be done holds up nothing else; it is among the result's problems.
 
-    catch_up: brings the tables up to date, StediError where some could not be; compacted: called
-    with the name of a table whose files were replaced, under its write lock.
+    catch_up: brings the tables up to date, StediError where some could not be.
     """
     problems: list[str] = []
     with _noting(problems, "Bringing the tables up to date"):
         catch_up()
-    result = purge(lakehouse, retention, compacted)
+    result = purge(pipeline, retention)
     result.problems[:0] = problems
     return result
 
 
-def purge(
-    lakehouse: "Lakehouse",
-    retention: timedelta,
-    compacted: Callable[[str], None] = lambda table: None,
-) -> PurgeResult:
+def purge(pipeline: Pipeline, retention: timedelta) -> PurgeResult:
     """Compact every table past the landing zone and remove what left any of them.
 
     Data files, log entries and checkpoints (they hold minima and maxima of columns) and, where the
     bucket keeps them, noncurrent versions of objects. Arguments as of `erase`.
     """
-    store, result = lakehouse.lake, PurgeResult()
+    store, result = pipeline.lakehouse.store, PurgeResult()
     with _noting(result.problems, "Bringing the roll-ups up to date"):
         # A roll-up is else brought up to date when it is read, which may be never.
-        bring_summaries_up_to_date(lakehouse)
+        pipeline.refresh()
+        refresh_rollups(pipeline.lakehouse)
     for folder in OBSOLETE_FOLDERS:
         with _noting(result.problems, f"Deleting {folder}"):
-            result.removed += _delete(store, [one["Key"] for one in store.objects(folder)])
-    with _noting(result.problems, f"Cleaning {_SETTLED_FOLDER}"):
-        result.removed += _erase_left_behind(store, retention)
-    for table in [*TABLES.values(), *(summary.table for summary in SUMMARIES.values())]:
+            result.removed += store.delete_below(folder)
+    for table in [*TABLES.values(), *(rollup.table for rollup in ROLLUPS.values())]:
         with _noting(result.problems, f"Cleaning {table.name}"), write_lock(store, table.name):
-            _purge_table(store, table, retention, result, compacted)
+            _purge_table(pipeline, table, retention, result)
     for path in (*(f"{table.path}/" for table in TABLES.values()), "_stedi/"):
         with _noting(result.problems, f"Erasing older versions of {path}"):
             result.removed += erase_versions(store, path, retention)
@@ -117,7 +103,7 @@ def _noting(problems: list[str], doing: str) -> Iterator[None]:
     from deltalake.exceptions import DeltaError
 
     try:
-        with telling_no_data(doing):
+        with redact_engine_errors(doing):
             yield
     except StediError as error:
         problems.append(str(error))
@@ -126,25 +112,7 @@ def _noting(problems: list[str], doing: str) -> Iterator[None]:
         problems.append(f"{doing} failed: {first}")
 
 
-def _delete(store: Lake, paths: list[str]) -> int:
-    store.delete(paths)
-    return len(paths)
-
-
-def _erase_left_behind(store: Lake, retention: timedelta) -> int:
-    """Delete what a look at who is in left behind when it crashed, or another came first."""
-    kept = (store.get_json(_SETTLED) or {}).get("folder")
-    before = store.now() - retention
-    left = [
-        entry["Key"]
-        for entry in store.objects(_SETTLED_FOLDER)
-        if not entry["Key"].startswith((_SETTLED, f"{kept}/"))
-        and (not retention or entry["LastModified"] < before)
-    ]
-    return _delete(store, left)
-
-
-def _open(store: Lake, path: str) -> Any:
+def _open(store: ObjectStore, path: str) -> Any:
     from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
@@ -155,22 +123,15 @@ def _open(store: Lake, path: str) -> Any:
 
 
 def _purge_table(
-    store: Lake,
-    table: Table,
-    retention: timedelta,
-    result: PurgeResult,
-    compacted: Callable[[str], None],
+    pipeline: Pipeline, table: Table, retention: timedelta, result: PurgeResult
 ) -> None:
+    store = pipeline.lakehouse.store
     delta = _open(store, table.path)
     if delta is None:
         return
     hours = int(retention.total_seconds() // 3600)
-    # The ledger holds the names of the landing tables' files, a roll-up those of its own.
-    if not table.path.startswith(("landing/", "_stedi/")):
-        before = set(delta.file_uris())
-        _committed(delta, delta.optimize.compact)
-        if set(delta.file_uris()) != before:
-            compacted(table.name)
+    if table.name in TABLES and table.zone != "landing":
+        _compact(pipeline, table, delta)
     result.removed += len(_vacuum(delta, hours, full=False))
     # Files that no log entry names: of writes that were cut short, or of one that is in progress.
     result.removed += len(_vacuum(delta, max(hours, UNDER_WAY_HOURS), full=True))
@@ -182,6 +143,15 @@ def _purge_table(
     _count_kept(store, table, delta, max(retention, timedelta(hours=UNDER_WAY_HOURS)), result)
 
 
+def _compact(pipeline: Pipeline, table: Table, delta: Any) -> None:
+    """Compact a table; its ledger knows the new files for the old ones."""
+    pipeline.lakehouse.refresh([table])
+    before = pipeline.lakehouse.log(table)
+    _committed(delta, delta.optimize.compact)
+    if before is not None:
+        pipeline.compacted(table, before)
+
+
 def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
     removed: list[str] = delta.vacuum(
         retention_hours=hours, enforce_retention_duration=False, dry_run=False, full=full
@@ -190,7 +160,7 @@ def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
 
 
 def _count_kept(
-    store: Lake, table: Table, delta: Any, kept_for: timedelta, result: PurgeResult
+    store: ObjectStore, table: Table, delta: Any, kept_for: timedelta, result: PurgeResult
 ) -> None:
     """Count the data files under a table that its newest version does not name."""
     prefix, named = f"{table.path}/", {uri.rpartition("/")[2] for uri in delta.file_uris()}
@@ -220,7 +190,7 @@ def _committed(delta: Any, commit: Callable[[], Any]) -> None:
             return
 
 
-def _erase_log(store: Lake, version: int, path: str, retention: timedelta) -> int:
+def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta) -> int:
     """Delete log entries and checkpoints before the checkpoint of a version."""
     before = store.now() - retention
     old = [
@@ -229,7 +199,8 @@ def _erase_log(store: Lake, version: int, path: str, retention: timedelta) -> in
         if is_versioned_log_file(entry["Key"], before_version=version)
         and (not retention or entry["LastModified"] < before)
     ]
-    return _delete(store, old)
+    store.delete(old)
+    return len(old)
 
 
 @dataclass(frozen=True)
@@ -244,9 +215,9 @@ class Version:
     last_modified: datetime
     has_content: bool
 
-    def delete(self, store: Lake) -> None:
+    def delete(self, store: ObjectStore) -> None:
         """Delete it for good; GoneError where another did."""
-        with told(store.client, f"deleting a version of {self.path}"):
+        with translate_s3_errors(store.client, f"deleting a version of {self.path}"):
             store.client.delete_object(
                 Bucket=store.settings.bucket,
                 Key=store.settings.key(self.path),
@@ -254,13 +225,13 @@ class Version:
             )
 
 
-def noncurrent_versions(store: Lake, prefix: str) -> list[Version]:
+def noncurrent_versions(store: ObjectStore, prefix: str) -> list[Version]:
     """The noncurrent versions below a prefix, delete markers last; none on a plain bucket.
 
     In this order they can be deleted: without its marker, a version would be current again.
     """
     client, bucket = store.client, store.settings.bucket
-    with told(client, f"erasing older versions of {prefix}"):
+    with translate_s3_errors(client, f"erasing older versions of {prefix}"):
         if client.get_bucket_versioning(Bucket=bucket).get("Status") is None:
             return []
         pages = client.get_paginator("list_object_versions").paginate(
@@ -282,14 +253,13 @@ def noncurrent_versions(store: Lake, prefix: str) -> list[Version]:
     ]
 
 
-def erase_versions(store: Lake, prefix: str, retention: timedelta) -> int:
+def erase_versions(store: ObjectStore, prefix: str, retention: timedelta) -> int:
     """Delete noncurrent versions and delete markers below a prefix that are older than that."""
-    before, gone = store.now() - retention, 0
-    for version in noncurrent_versions(store, prefix):
-        if not retention or version.last_modified < before:
-            try:
-                version.delete(store)
-            except GoneError:
-                continue
-            gone += 1
-    return gone
+    versions = noncurrent_versions(store, prefix)
+    if versions and retention:
+        before = store.now() - retention
+        versions = [version for version in versions if version.last_modified < before]
+    for version in versions:
+        with suppress(GoneError):
+            version.delete(store)
+    return len(versions)
