@@ -1,6 +1,10 @@
 """`stedi forget` takes exactly one person, ends whatever is broken, and says what it did."""
 
 import json
+import os
+import pty
+import subprocess
+import sys
 from datetime import timedelta
 
 import pytest
@@ -151,6 +155,29 @@ def test_somebody_unknown_is_one_line_and_no_audit_row(lake):
     ]
     assert audit_rows(lake.lake) == []
     assert stedi("audit") == (0, "Nobody was forgotten in this lake.\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "done"), [(b"n", False), (b"y", True)])
+def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, done):
+    three_days(lake)
+    terminal, its_input = pty.openpty()
+    command = [sys.executable, "-m", "stedi_assets.cli", "forget"]
+    process = subprocess.Popen(
+        command,
+        stdin=its_input,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,  # or the prompt is shown on the terminal of the tests
+    )
+    os.write(terminal, b"p1@example.com\n" + answer + b"\n")
+    output = process.communicate(timeout=300)[0].decode()
+    os.close(terminal)
+    os.close(its_input)
+    assert process.returncode == int(not done), output
+    assert "landed objects too, for good? [y/N]" in output
+    assert "p1@" not in output
+    assert len(audit_rows(lake.lake)) == done
 
 
 @pytest.mark.parametrize("command", ["forget", "consent"])

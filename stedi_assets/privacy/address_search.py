@@ -14,6 +14,8 @@ from stedi_assets.tables.schemas import ENTITIES
 
 # Text escaped more often than this is searched as far as it was decoded.
 MAX_DECODINGS = 8
+# Text with one of these may hold a name that does not stand in it letter by letter.
+ESCAPES = ("\\", "%", "\0")
 _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
@@ -107,11 +109,6 @@ def without_address(key: str, email: str) -> str:
     plain = re.sub(re.escape(email), "(address)", key, flags=re.IGNORECASE)
     segments = plain.split("/")
     return "/".join("(address)" if key_holds(one, email) else one for one in segments)
-
-
-def may_be_escaped(text: str) -> bool:
-    """Whether a text may hold a name that does not stand in it letter by letter."""
-    return "\\" in text or "%" in text or "\0" in text
 
 
 def _decodings(text: str) -> list[str]:

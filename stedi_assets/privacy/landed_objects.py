@@ -1,7 +1,6 @@
 """Takes a person out of the landed objects on S3: every object, landed or not, and its versions."""
 
 import gzip
-import re
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,9 @@ from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.reader import UnreadableError, landed_text
-from stedi_assets.privacy.address_search import key_holds, normalized, without_address
+from stedi_assets.privacy.address_search import folded, key_holds, normalized, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
-from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, redact
+from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, lines_of, redact
 from stedi_assets.tables.schemas import ENTITIES, Entity
 
 THREADS = 8
@@ -172,12 +171,12 @@ def _s3_code(error: Exception) -> str | None:
 def devices_in_objects(store: ObjectStore, person: Person) -> Person:
     """The person with the devices that customer objects name, whether a table holds them or not."""
     mine: set[str] = set(person.devices | person.shared)
-    for owner, number in _claims(store, lambda text: person.may_be_in(text)):
+    for owner, number in _claims(store, lambda line: person.may_be_in(folded(line))):
         if owner == person.email:
             mine.add(number)
     others = {
         number
-        for owner, number in _claims(store, lambda text: any(one in text for one in mine))
+        for owner, number in _claims(store, lambda line: any(one in line for one in mine))
         if owner != person.email and number in mine
     }
     shared = person.shared | others
@@ -192,7 +191,7 @@ def _claims(store: ObjectStore, may_matter: Callable[[str], bool]) -> Iterator[t
             text = landed_text(store, listed["Key"])
         except (UnreadableError, StediError):
             continue
-        for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")):
+        for line in lines_of(text):
             if "\\" not in line and not may_matter(line):
                 continue
             for _, parsed in record_parser.pieces_of(line):

@@ -8,13 +8,14 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from stedi_assets.landing import record_parser
 from stedi_assets.privacy.address_search import (
+    ESCAPES,
     Match,
     folded,
-    may_be_escaped,
     normalized,
     search,
 )
@@ -22,6 +23,7 @@ from stedi_assets.tables.schemas import Entity
 
 # Stands in records of others where they gave a forgotten person's address.
 FORGOTTEN = "[forgotten]"
+_LINE_END = re.compile("\r\n|\r|\n")
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,12 +41,13 @@ class Person:
         """What malformed text of theirs holds: the email, or the number of a device."""
         return (self.email, *sorted(self.devices))
 
-    def may_be_in(self, text: str) -> bool:
-        """Whether a text could name the person: quick, and False is certain."""
-        if may_be_escaped(text):
-            return True
-        lower = folded(text)
-        return any(folded(name) in lower for name in self.names)
+    @cached_property
+    def _traces(self) -> tuple[str, ...]:
+        return (*map(folded, self.names), *ESCAPES)
+
+    def may_be_in(self, folded_text: str) -> bool:
+        """Whether a text, folded, could name the person: quick, and False is certain."""
+        return any(trace in folded_text for trace in self._traces)
 
 
 def who_column(columns: Iterable[str]) -> str:
@@ -75,11 +78,12 @@ class Redaction:
 def redact(text: str, entity: Entity, person: Person) -> Redaction:
     """Landed text without a person's records; the text itself where it holds none."""
     redaction = Redaction(text)
-    if not person.may_be_in(text):
+    lower = folded(text)
+    if not person.may_be_in(lower):
         return redaction
     kept: list[str] = []
-    for line in re.split("\r\n|\r|\n", text.removeprefix("\ufeff")):
-        if not person.may_be_in(line):
+    for line, lower_line in zip(*map(lines_of, (text, lower)), strict=True):
+        if not person.may_be_in(lower_line):
             kept.append(line)
             continue
         for raw, parsed in record_parser.pieces_of(line):
@@ -87,6 +91,11 @@ def redact(text: str, entity: Entity, person: Person) -> Redaction:
     if redaction.changed:
         redaction.text = "".join(f"{line}\n" for line in kept if line)
     return redaction
+
+
+def lines_of(text: str) -> list[str]:
+    """The lines of landed text, without its byte-order mark."""
+    return _LINE_END.split(text.removeprefix("\ufeff"))
 
 
 def owner_of(entity: Entity, parsed: Any) -> str | None:
