@@ -36,6 +36,12 @@ lakehouse = dg.define_asset_job(
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
+    if failed := build_and_report(context, pipeline):
+        raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
+
+
+def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
+    """Build every partition that is out of date, check it, and say so; what failed, in lines."""
     refreshed = refresh(pipeline, context.run_id, context.log.info)
     for built in refreshed.built:
         for event in materializations(pipeline, built):
@@ -43,10 +49,9 @@ def build_what_is_out_of_date(
     failed = [*refreshed.failures, *_check(context, pipeline, refreshed.built)]
     for line in failed:
         context.log.error(line)
-    if failed:
-        raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
-    if not refreshed.built:
+    if not failed and not refreshed.built:
         context.log.info("All tables are up to date.")
+    return failed
 
 
 @dg.job(

@@ -160,7 +160,13 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
     """Take out of every roll-up that is there what its source no longer holds."""
     for rollup in ROLLUPS.values():
         log = lakehouse.log(rollup.source)
-        if lakehouse.log(rollup.table) is not None:
+        if lakehouse.log(rollup.table) is None:
+            continue
+        if log is None or len(log.by_date) < 2:  # nothing reads it, so nothing brings it up to date
+            lakehouse.store.delete_below(f"{rollup.table.path}/")
+            lakehouse.store.delete([rollup.manifest])
+            lakehouse.refresh([rollup.table])
+        else:
             rolled_up(lakehouse, rollup, log)
 
 

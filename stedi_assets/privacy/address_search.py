@@ -9,7 +9,7 @@ from enum import IntEnum
 from urllib.parse import unquote
 
 from stedi_assets.errors import StediError
-from stedi_assets.landing.record_parser import WHITE
+from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES
 
 # Text escaped more often than this is searched as far as it was decoded.
@@ -40,17 +40,12 @@ class Match(IntEnum):
     YES = 2
 
 
-def normalized(email: str) -> str:
-    """An email as it is compared and as the tables store it: NFC, trimmed, lower case."""
-    return unicodedata.normalize("NFC", email.strip(WHITE).lower())
-
-
 def one_address(typed: str) -> str:
     """The email that somebody typed, normalized; StediError where it is not one address.
 
     A byte-order mark before it, which some shells put into a pipe, is dropped.
     """
-    email = normalized(typed.removeprefix("\ufeff"))
+    email = normalize_email(typed.removeprefix("\ufeff"))
     local, _, domain = email.rpartition("@")
     quoted = re.fullmatch(r'"(?:[^"\\]|\\.)+"', local)
     outside = domain if quoted else email

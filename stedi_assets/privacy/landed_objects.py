@@ -13,10 +13,11 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
-from stedi_assets.landing.reader import UnreadableError, landed_text
-from stedi_assets.privacy.address_search import folded, key_holds, normalized, without_address
+from stedi_assets.landing.object_text import UnreadableError, landed_text
+from stedi_assets.privacy.address_search import folded, key_holds, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
 from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, lines_of, redact
+from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES, Entity
 
 THREADS = 8
@@ -198,4 +199,4 @@ def _claims(store: ObjectStore, may_matter: Callable[[str], bool]) -> Iterator[t
                 fields = fields_of(entity, parsed)
                 if fields is not None:
                     number: str = fields["serialNumber"]
-                    yield normalized(fields["email"]), number.strip(record_parser.WHITE)
+                    yield normalize_email(fields["email"]), number.strip(record_parser.WHITE)

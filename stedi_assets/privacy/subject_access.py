@@ -7,11 +7,12 @@ from pyspark.sql import functions as F
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.tables import Lakehouse
-from stedi_assets.privacy.address_search import Match, folded, normalized, search
+from stedi_assets.privacy.address_search import Match, folded, search
 from stedi_assets.privacy.whose_record import Person, who_column
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import (
     current_records,
+    normalize_email,
     normalized_email,
     normalized_serial_number,
     well_formed,
@@ -49,7 +50,7 @@ def find(lakehouse: Lakehouse, email: str) -> Person:
 
 def without_devices(lakehouse: Lakehouse, email: str) -> Person:
     """The person of an email, as long as no record of theirs is known."""
-    known = normalized(email)
+    known = normalize_email(email)
     salted = (lakehouse.store.settings.salt() + known).encode()
     return Person(known, frozenset(), hashlib.sha256(salted).hexdigest(), frozenset())
 

@@ -16,9 +16,9 @@ from stedi_assets.privacy.address_search import (
     ESCAPES,
     Match,
     folded,
-    normalized,
     search,
 )
+from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import Entity
 
 # Stands in records of others where they gave a forgotten person's address.
@@ -108,7 +108,7 @@ def owner_of(entity: Entity, parsed: Any) -> str | None:
         return None
     who = who_column(fields)
     value: str = fields[who]
-    return value.strip(record_parser.WHITE) if who == "serialNumber" else normalized(value)
+    return value.strip(record_parser.WHITE) if who == "serialNumber" else normalize_email(value)
 
 
 def fields_of(entity: Entity, parsed: Any) -> dict[str, Any] | None:
