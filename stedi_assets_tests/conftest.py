@@ -4,6 +4,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from datetime import date
 from functools import cached_property
 
@@ -15,8 +16,10 @@ from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.local import s3_server as local
 from stedi_assets.local.s3_server import LocalS3
-from stedi_assets.settings import load_settings, today
+from stedi_assets.settings import Settings, load_settings, today
+from stedi_assets.spark.options import server_options
 from stedi_assets_tests.reference import expected_tables
+from stedi_assets_tests.spark.cluster import Cluster
 
 SALT = "salt of the tests"
 FIRST = date(2022, 6, 18)
@@ -49,10 +52,10 @@ class TestLake:
 
     __test__ = False
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Settings | None = None) -> None:
         from stedi_assets.definitions import build_pipeline
 
-        self.settings = load_settings()
+        self.settings = settings or load_settings()
         self.lake = open_store(self.settings)
         self.pipeline = build_pipeline(self.settings)
         self.objects: dict[str, bytes] = {}
@@ -63,6 +66,12 @@ class TestLake:
         from stedi_assets.definitions import build_definitions
 
         return build_definitions(self.pipeline)
+
+    def on(self, engine: str) -> "TestLake":
+        """The same lake on another engine (STEDI_SPARK)."""
+        other = TestLake(replace(self.settings, spark=engine))
+        other.objects = self.objects
+        return other
 
     def put(self, objects: Mapping[str, bytes]) -> None:
         for key, body in objects.items():
@@ -144,8 +153,37 @@ class TestLake:
         return found
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `every_engine` run on the embedded engine and, with `-m spark`, on a cluster."""
+    if metafunc.definition.get_closest_marker("every_engine"):
+        engines = ["embedded", pytest.param("spark", marks=pytest.mark.spark)]
+        metafunc.parametrize("engine", engines, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def cluster(
+    session_environment: None, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cluster]:
+    """Apache Spark: master, two workers and a Spark Connect server, for the whole session."""
+    cluster = Cluster(tmp_path_factory.mktemp("spark"), server_options(load_settings()))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+
+
 @pytest.fixture
-def new_lake(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TestLake]:
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that STEDI_SPARK names: the embedded one, or the cluster, whole again."""
+    if getattr(request, "param", "embedded") == "spark":
+        cluster: Cluster = request.getfixturevalue("cluster")
+        cluster.heal()
+        monkeypatch.setenv("STEDI_SPARK", cluster.remote)
+
+
+@pytest.fixture
+def new_lake(engine: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., TestLake]:
     """Makes an empty lake of its own; settings by keyword, without their STEDI_."""
 
     def make(**settings: str) -> TestLake:

@@ -4,8 +4,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from stedi_assets.definitions import build_pipeline
 from stedi_assets.landing.diagnosis import Diagnosis, diagnose, reason_of, shape_of, warnings_of
 from stedi_assets.landing.record_parser import records_of
+from stedi_assets.settings import load_settings
 from stedi_assets.tables.plausible_times import TIME_COLUMNS, implausible_times
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.odd_data import ODD_LINES
@@ -17,9 +19,7 @@ MS = 1_655_564_400_000
 
 @pytest.fixture(scope="module")
 def spark(server):
-    from stedi_assets.definitions import io_manager
-
-    return io_manager.spark.spark_session
+    return build_pipeline(load_settings()).lakehouse.spark_session
 
 
 def record(**fields: str) -> str:

@@ -8,12 +8,11 @@ from datetime import date
 import pytest
 from pyspark.sql import functions as F
 
-from stedi_assets.defs.io_managers import Dates, read_days
-from stedi_assets.errors import StediError
-from stedi_assets.landing.reader import landed_objects
+from stedi_assets.incremental.inputs import list_days, read_objects
+from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.spark import dialect as differences
 from stedi_assets.tables.rules import current_records, normalized_email
-from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact
 
 DAY = date(2022, 6, 18)
@@ -21,28 +20,30 @@ READING = '{"user":"a@example.com","timestamp":1655564400000,"x":%s,"y":2,"z":3}
 STEPS = TABLES["step_trainer_trusted"]
 
 
-@pytest.fixture
-def manager(lake):
-    from stedi_assets.definitions import io_manager
-
-    return io_manager
+pytestmark = pytest.mark.every_engine
 
 
 @pytest.fixture
-def spark(manager):
-    return manager.spark.spark_session
+def lakehouse(lake):
+    return lake.pipeline.lakehouse
 
 
 @pytest.fixture
-def readings(lake, manager):
+def spark(lakehouse):
+    return lakehouse.spark_session
+
+
+@pytest.fixture
+def readings(lake, lakehouse):
     """Lands objects of phone readings, by name; the rows that the engine reads from them."""
 
     def land(**objects: bytes):
         names = {name: name.replace("_gz", ".gz") for name in objects}
         folder = f"landing/accelerometer/ingest_date={DAY}"
         lake.put({f"{folder}/{names[name]}": body for name, body in objects.items()})
-        listings = {DAY: landed_objects(lake.lake, "accelerometer", DAY)}
-        return read_days(manager, ENTITIES["accelerometer"], listings).collect()
+        landing = TABLES["accelerometer_landing"]
+        listings, _ = list_days(lakehouse, landing, [DAY])
+        return read_objects(lakehouse, landing, listings).collect()
 
     return land
 
@@ -123,32 +124,31 @@ def steps(spark, day: date, count: int):
     return spark.createDataFrame(rows, columns)
 
 
-def test_a_row_outside_what_is_written_is_refused(manager, spark):
+def test_a_row_outside_what_is_written_is_left_out(lakehouse, spark):
     other = date(2022, 6, 19)
-    manager.write(STEPS, steps(spark, DAY, 3), Dates(DAY, DAY))  # and the table is made
-    with pytest.raises(StediError, match="ingest_date 2022-06-19, outside the dates"):
-        manager.write(STEPS, steps(spark, other, 1), Dates(DAY, DAY))
-    assert manager.read(STEPS).count() == 3
+    lakehouse.replace(STEPS, steps(spark, DAY, 3), [DAY])
+    lakehouse.replace(STEPS, steps(spark, other, 1), [DAY])
+    assert lakehouse.read(STEPS).count() == 0
 
 
-def test_an_older_version_of_a_table_can_be_read(lake, manager, spark):
-    manager.write(STEPS, steps(spark, DAY, 3), Dates(DAY, DAY))
-    before = lake.lake.log(STEPS).version
-    manager.write(STEPS, steps(spark, DAY, 1), Dates(DAY, DAY))
+def test_an_older_version_of_a_table_can_be_read(lake, lakehouse, spark):
+    lakehouse.replace(STEPS, steps(spark, DAY, 3), [DAY])
+    before = lakehouse.log(STEPS).version
+    lakehouse.replace(STEPS, steps(spark, DAY, 1), [DAY])
     reader = spark.read.format("delta").option("versionAsOf", str(before))
-    assert reader.load(lake.lake.settings.uri(STEPS.path)).count() == 3
+    assert reader.load(lake.settings.uri(STEPS.path)).count() == 3
 
 
-def test_a_write_that_lost_a_race_is_told_from_other_failures(lake, manager, spark):
-    uri = lake.lake.settings.uri(STEPS.path)
-    manager.write(STEPS, steps(spark, DAY, 1), Dates(DAY, DAY))
+def test_a_write_that_lost_a_race_is_told_from_other_failures(lake, lakehouse, spark):
+    uri = lake.settings.uri(STEPS.path)
+    lakehouse.replace(STEPS, steps(spark, DAY, 1), [DAY])
     errors: list[Exception] = []
 
     def write() -> None:
         try:
             frame = steps(spark, DAY, 1).withColumn("serialNumber", F.lit("e"))
             writer = frame.write.format("delta").mode("overwrite")
-            writer.option("replaceWhere", Dates(DAY, DAY).predicate).save(uri)
+            writer.option("replaceWhere", on_days([DAY])).save(uri)
         except Exception as error:
             errors.append(error)
 

@@ -16,17 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets.defs.io_managers import Dates, DeltaIOManager, read_days
 from stedi_assets.errors import StediError
-from stedi_assets.incremental import change_detection as observation
-from stedi_assets.incremental import stale_markers as stale
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.incremental import inputs
+from stedi_assets.incremental.pipeline import InputsChangedError
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.landing.reader import landed_objects, landed_text
-from stedi_assets.landing.upload import landed_dates
+from stedi_assets.landing.layout import landed_dates
+from stedi_assets.landing.object_text import landed_text
 from stedi_assets.local import s3_server as local
 from stedi_assets.privacy.vacuum import erase_versions
-from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.conftest import SALT, TestLake
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
@@ -70,51 +69,32 @@ def test_two_runs_over_the_same_and_over_neighbouring_dates_at_once(lake, days):
     assert lake.differences() == {}
 
 
-def test_a_landing_run_that_another_overtook_does_not_vouch_for_the_others_rows(lake):
-    """An older listing's rows, committed last, stand there until the next run, and it is known."""
-    from stedi_assets.incremental.landing_commit import LandingWrite
-
-    from stedi_assets.definitions import io_manager
-
-    table, entity, day = TABLES["customer_landing"], ENTITIES["customer"], DAYS[0]
-
-    def begin():
-        listings = {day: landed_objects(lake.lake, entity.name, day)}
-        landing = LandingWrite(lake.lake, table, listings)
-        landing.before()
-        return landing, read_days(io_manager, entity, listings)
-
+def test_a_landing_run_that_another_overtook_writes_nothing(lake):
+    """An older listing's rows are not put over a newer one's."""
+    table, day = TABLES["customer_landing"], DAYS[0]
     lake.put(landed("customer", day, "one", person(1, 0, 1)))
-    older, older_rows = begin()
+    older = lake.pipeline.compute(table, records=lake.pipeline.read_landing(table, [day]))
     lake.put(landed("customer", day, "two", person(2, 0, 1)))
-    newer, newer_rows = begin()
-    newer_token = io_manager.write(table, newer_rows, Dates(day, day))
-    older_token = io_manager.write(table, older_rows, Dates(day, day))
-    older.after(older_token)
-    newer.after(newer_token)
-    listing = observation.look(lake.lake)
-    assert observation.changed(lake.lake, listing) == {("customer", day)}
+    newer = lake.pipeline.compute(table, records=lake.pipeline.read_landing(table, [day]))
+    lake.pipeline.write(table, [day], newer)
+    with pytest.raises(InputsChangedError, match="Another run wrote customer_landing"):
+        lake.pipeline.write(table, [day], older)
     lake.catch_up()
     assert lake.differences() == {}
 
 
-def test_a_write_whose_inputs_changed_meanwhile_is_done_again(lake, monkeypatch):
+def test_a_write_whose_inputs_changed_meanwhile_is_refused_before_it_commits(lake):
     three_days(lake)
-    write = DeltaIOManager.write
-    others = []
-
-    def write_after_another_run(self, table, frame, dates):
-        if table.name == "accelerometer_trusted" and not others:
-            others.append("started")
-            same = self.read(TABLES["customer_trusted"])
-            write(self, TABLES["customer_trusted"], same, None)
-        return write(self, table, frame, dates)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DeltaIOManager, "write", write_after_another_run)
-        lake.materialize(DAYS[0], DAYS[0], "accelerometer_trusted")
-    marked = {(mark.table, mark.ingest_date) for mark in stale.marks(lake.lake)}
-    assert ("accelerometer_trusted", DAYS[0]) in marked
+    table, pipeline = TABLES["accelerometer_trusted"], lake.pipeline
+    before = pipeline.lakehouse.log(table)
+    batch = pipeline.read_and_compute(table, [DAYS[0]])
+    lake.put(landed("customer", DAYS[2], "withdrawn", person(1, 1, None)))
+    lake.materialize(DAYS[2], DAYS[2], "customer_landing", "customer_trusted")
+    with pytest.raises(InputsChangedError, match="run it again"):
+        pipeline.write(table, [DAYS[0]], batch)
+    assert pipeline.lakehouse.log(table) == before
+    lake.catch_up()
+    assert lake.differences() == {}
 
 
 @pytest.mark.slow
@@ -157,7 +137,7 @@ def said_by(process: "subprocess.CompletedProcess[str]") -> str:
     ("what", "ask"),
     [
         ("telling the time", lambda lake: lake.now()),
-        ("reading \\S+json", lambda lake: lake._log_entry(TABLES["customer_landing"], 0)),
+        ("reading \\S+json", lambda lake: lake.get("_stedi/ledger/customer_landing.json")),
         ("reading a/b", lambda lake: landed_text(lake, "a/b")),
         (
             "listing \\S+/landing/customer/",
@@ -169,7 +149,7 @@ def said_by(process: "subprocess.CompletedProcess[str]") -> str:
 )
 def test_whatever_s3_refuses_is_told_in_one_line(lake, server, what, ask):
     wrong = {"access_key": server.access_key, "secret_key": "another"}
-    refused = Lake(dataclasses.replace(lake.lake.settings, **wrong))
+    refused = ObjectStore(dataclasses.replace(lake.settings, **wrong))
     with pytest.raises(StediError, match=f"^S3 at http\\S+ failed at {what}.*again\\.$"):
         ask(refused)
 
@@ -221,18 +201,16 @@ def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, t
 
 @pytest.mark.slow
 def test_objects_deleted_while_they_are_read(lake, monkeypatch):
-    from stedi_assets.defs import io_managers as io_manager
-
     lake.put(plain_objects())
     (key,) = (k for k in lake.objects if "/accelerometer/" in k)
-    read = io_manager.read_landed
+    read = inputs.read_landed
 
     def read_after_a_deletion(*arguments):
         if key in lake.objects:
             lake.remove(key)
         return read(*arguments)
 
-    monkeypatch.setattr(io_manager, "read_landed", read_after_a_deletion)
+    monkeypatch.setattr(inputs, "read_landed", read_after_a_deletion)
     lake.catch_up()
     assert lake.differences() == {}
 

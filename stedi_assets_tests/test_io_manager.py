@@ -20,6 +20,7 @@ from stedi_assets_tests.odd_data import DATES, plain_objects
 
 STEPS = TABLES["step_trainer_trusted"]
 DAY = date(2022, 6, 18)
+pytestmark = pytest.mark.every_engine
 
 
 @pytest.fixture

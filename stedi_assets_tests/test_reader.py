@@ -12,7 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.object_store import Lake
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import exact_reader, reader
 from stedi_assets.landing.layout import landed_objects
 from stedi_assets.landing.object_text import UnreadableError, unzipped
@@ -28,16 +28,14 @@ GOOD = reading_line(1).encode()
 
 @pytest.fixture
 def spark(lake):
-    from stedi_assets.definitions import io_manager
-
-    return io_manager.spark.spark_session
+    return lake.pipeline.lakehouse.spark_session
 
 
 @pytest.fixture
 def rows(lake, spark) -> Callable[..., Counter]:
     """Reads all that landed on the date, as a bag of rows."""
 
-    def read(on: Lake | None = None, exactly: bool = False) -> Counter:
+    def read(on: ObjectStore | None = None, exactly: bool = False) -> Counter:
         on = on or lake.lake
         objects = landed_objects(on, ENTITY.name, DATES[0])
         return Counter(map(tuple, read_landed(spark, on, ENTITY, objects, exactly).collect()))
@@ -138,7 +136,7 @@ class Refusing:
 def refusing(lake, monkeypatch) -> Callable[..., None]:
     def refuse(code: str, *names: str) -> None:
         client = Refusing(lake.lake.client, code, *names)
-        monkeypatch.setattr(Lake, "client", property(lambda _lake: client))
+        monkeypatch.setattr(ObjectStore, "client", property(lambda _store: client))
 
     return refuse
 
@@ -189,7 +187,7 @@ def test_what_exceeds_a_limit_is_one_row_that_names_the_object(
 ):
     monkeypatch.setattr(reader, "_LONGEST_LINE", 1000)
     limits = {"max_object_bytes": 100_000, "max_record_bytes": 2000}
-    limited = Lake(replace(lake.lake.settings, **limits))
+    limited = ObjectStore(replace(lake.lake.settings, **limits))
     lake.put({f"{FOLDER}/good.json": GOOD, f"{FOLDER}/{name}": body})
     read = rows(limited)
     assert unreadable(read) == [f"unreadable object {FOLDER}/{name}: {reason}"]

@@ -5,6 +5,7 @@ import pytest
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 
 
+@pytest.mark.every_engine
 @pytest.mark.parametrize(("scope", "seed"), [("customer", 0), ("reading", 1)])
 def test_a_range_run_over_odd_data_gives_the_reference_tables(new_lake, scope, seed):
     lake = new_lake(consent_scope=scope)
@@ -14,6 +15,7 @@ def test_a_range_run_over_odd_data_gives_the_reference_tables(new_lake, scope, s
     assert all(lake.expected().values()), "every table has rows"
 
 
+@pytest.mark.every_engine
 def test_plain_data_on_one_date_takes_the_fast_way_and_gives_the_reference_tables(lake):
     lake.put(plain_objects())
     lake.materialize(DATES[0])

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas
 import pytest
+from stedi_assets.cli.query import run_query
 
 from stedi_assets.catalog.athena import run_athena_query
 from stedi_assets.catalog.sync import sync
-from stedi_assets.cli.query import run_query
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import open_lake
 from stedi_assets.settings import load_settings

@@ -6,27 +6,30 @@ python -m stedi_assets_tests.spark.another_driver DAY WRITES
 import sys
 from datetime import date
 
-from stedi_assets.defs.io_managers import Dates, DeltaIOManager
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.schemas import TABLES
 
 STEPS = TABLES["step_trainer_trusted"]
 
 
-def write(io: DeltaIOManager, day: date, rows: int) -> None:
+def write(lakehouse: Lakehouse, day: date, rows: int) -> None:
     """Replace a day by some rows."""
     columns = ", ".join(f"{c.name} {c.type}" for c in STEPS.columns)
     made = [(n, "d", n, day) for n in range(rows)]
-    io.write(STEPS, io.spark.spark_session.createDataFrame(made, columns), Dates(day, day))
+    frame = lakehouse.spark_session.createDataFrame(made, columns)
+    with write_lock(lakehouse.store, STEPS.name):
+        lakehouse.replace(STEPS, frame, [day])
 
 
 def main() -> None:
-    from stedi_assets.definitions import io_manager
+    from stedi_assets.definitions import pipeline
 
     day, writes = date.fromisoformat(sys.argv[1]), int(sys.argv[2])
-    _ = io_manager.spark.spark_session
+    _ = pipeline.lakehouse.spark_session
     print("ready", flush=True)
     for rows in range(1, writes + 1):
-        write(io_manager, day, rows)
+        write(pipeline.lakehouse, day, rows)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from datetime import date
 
 import pytest
 
-from stedi_assets.defs.io_managers import DeltaIOManager
+from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.spark import another_driver
@@ -24,19 +24,19 @@ def in_the_middle(monkeypatch):
 
     def arrange(table: str, happen) -> threading.Event:
         happened = threading.Event()
-        commit = DeltaIOManager._commit
+        commit = Lakehouse._write_by_delta
 
         def happen_soon() -> None:
             time.sleep(0.3)  # a write on Spark takes seconds: into it, not before
             happen()
             happened.set()
 
-        def commit_meanwhile(self, written, frame, predicate, scope):
+        def commit_meanwhile(self, written, *arguments):
             if written.name == table and not happened.is_set():
                 threading.Thread(target=happen_soon).start()
-            return commit(self, written, frame, predicate, scope)
+            return commit(self, written, *arguments)
 
-        monkeypatch.setattr(DeltaIOManager, "_commit", commit_meanwhile)
+        monkeypatch.setattr(Lakehouse, "_write_by_delta", commit_meanwhile)
         return happened
 
     return arrange
@@ -49,7 +49,7 @@ def test_nobody_is_named_in_the_clusters_logs_and_no_key_or_salt(lake, cluster):
     for value in (
         "@example.com",
         "Ann Example",
-        lake.lake.settings.salt(),
+        lake.settings.salt(),
         os.environ["AWS_SECRET_ACCESS_KEY"],
     ):
         assert value not in logs
@@ -79,11 +79,10 @@ def test_the_connect_server_killed_in_a_run_and_started_again(lake, cluster, in_
 
 
 def test_two_drivers_that_write_one_table_lose_no_commit(lake, tmp_path):
-    from stedi_assets.definitions import io_manager
-
+    lakehouse = lake.pipeline.lakehouse
     mine, theirs, writes = date(2022, 6, 18), date(2022, 6, 19), 8
-    another_driver.write(io_manager, mine, 1)  # the table is there
-    before = lake.lake.log(STEPS).version
+    another_driver.write(lakehouse, mine, 1)  # the table is there
+    before = lakehouse.log(STEPS).version
     program = ["-m", "stedi_assets_tests.spark.another_driver", str(theirs), str(writes)]
     log = tmp_path / "other.log"
     with log.open("w") as errors:
@@ -98,11 +97,12 @@ def test_two_drivers_that_write_one_table_lose_no_commit(lake, tmp_path):
         assert other.stdout is not None
         assert other.stdout.readline() == "ready\n", log.read_text()
         for count in range(1, writes + 1):
-            another_driver.write(io_manager, mine, count)
+            another_driver.write(lakehouse, mine, count)
         assert other.wait(120) == 0
     finally:
         other.kill()
         other.wait()
-    after = lake.lake.log(STEPS)
+    lakehouse.refresh([STEPS])
+    after = lakehouse.log(STEPS)
     assert after.rows_by_date() == {mine: writes, theirs: writes}
     assert after.version == before + 2 * writes, "every commit has a version of its own"

@@ -5,8 +5,7 @@ import subprocess
 import sys
 from datetime import timedelta
 
-from stedi_assets.defs.io_managers import Dates
-from stedi_assets.privacy.vacuum import erase
+from stedi_assets.privacy.vacuum import purge
 from stedi_assets_tests.odd_data import DATES, odd_objects, plain_objects
 from stedi_assets_tests.spark.cluster import environment
 from stedi_assets_tests.test_catch_up import DATES as DAYS
@@ -34,7 +33,7 @@ def test_odd_data_on_local_gives_the_reference_tables_and_no_key_is_logged(lake)
     done = materialize("local[2]", DATES[0], DATES[-1])
     assert lake.differences() == {}
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in done.stdout + done.stderr
-    assert lake.lake.settings.salt() not in done.stdout + done.stderr
+    assert lake.settings.salt() not in done.stdout + done.stderr
 
 
 def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluster):
@@ -43,17 +42,15 @@ def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluste
     assert lake.differences() == {}
 
 
-def test_each_engine_reads_and_changes_what_the_other_wrote(lake, cluster, monkeypatch):
-    monkeypatch.setenv("STEDI_SPARK", "embedded")
+def test_each_engine_reads_and_changes_what_the_other_wrote(lake):
+    on_spark, lake = lake, lake.on("embedded")
     three_days(lake)
     before = lake.table("machine_learning_curated")
     assert lake.differences() == {}
-    monkeypatch.setenv("STEDI_SPARK", cluster.remote)
     lake.put(landed("customer", DAYS[2], "withdrawn", person(1, 1, None)))
-    lake.catch_up()
+    on_spark.catch_up()
     assert lake.differences() == {}
     assert lake.table("machine_learning_curated") != before
-    monkeypatch.setenv("STEDI_SPARK", "embedded")
     lake.put(landed("customer", DAYS[2], "granted", person(1, 2, 1)))
     lake.catch_up()
     assert lake.differences() == {}
@@ -61,14 +58,13 @@ def test_each_engine_reads_and_changes_what_the_other_wrote(lake, cluster, monke
 
 
 def test_erasure_leaves_nothing_of_what_spark_wrote_and_replaced(lake):
-    from stedi_assets.definitions import io_manager
-
+    lakehouse = lake.pipeline.lakehouse
     columns = ", ".join(f"{c.name} {c.type}" for c in STEPS.columns)
     for device in ("withdrawn", "staying"):
-        frame = io_manager.spark.spark_session.createDataFrame([(1, device, 1, DAY)], columns)
-        io_manager.write(STEPS, frame, Dates(DAY, DAY))
+        frame = lakehouse.spark_session.createDataFrame([(1, device, 1, DAY)], columns)
+        lakehouse.replace(STEPS, frame, [DAY])
     assert "withdrawn" in everything_in(lake, "trusted")
-    erase(io_manager, timedelta(0))
+    purge(lake.pipeline, timedelta(0))
     left = everything_in(lake, "trusted")
     assert "withdrawn" not in left
     assert "staying" in left

@@ -1,18 +1,10 @@
-"""The suites of the embedded engine, run again on Apache Spark: the same tests, the same tables."""
+"""The published data on Apache Spark; the suites marked `every_engine` run on it as well."""
 
-# ruff: noqa: F401, F403
 import os
 from datetime import date
 from pathlib import Path
 
 import pytest
-
-from stedi_assets_tests.test_engine_differences import *
-from stedi_assets_tests.test_io_manager import *
-from stedi_assets_tests.test_tables import (
-    test_a_range_run_over_odd_data_gives_the_reference_tables,
-    test_plain_data_on_one_date_takes_the_fast_way_and_gives_the_reference_tables,
-)
 
 ENTITIES = ("customer", "accelerometer", "step_trainer")
 
