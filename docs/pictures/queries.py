@@ -3,6 +3,7 @@
 `make query-pictures`; over a synthetic sample, in a lake of its own.
 """
 
+import io
 import json
 import re
 import subprocess
@@ -28,7 +29,7 @@ def stedi(*arguments: str) -> str:
 
 def picture(title: str, rows: list[dict[str, object]]) -> str:
     """A query's result as SVG."""
-    console = Console(record=True, width=WIDTH, file=tempfile.TemporaryFile("w"))
+    console = Console(record=True, width=WIDTH, file=io.StringIO())
     table = Table()
     for name in rows[0]:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")

@@ -1,14 +1,19 @@
 """Registers the lake's tables in a Glue database, and changes there only what `sync` made."""
 
+import os
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from stedi_assets.aws import translate_aws_errors
+from stedi_assets.aws import aws_client, translate_aws_errors
 from stedi_assets.catalog.table_input import MANAGED_BY, table_inputs
 from stedi_assets.errors import StediError
 from stedi_assets.settings import Settings
 from stedi_assets.tables.schemas import TABLES
 
+if TYPE_CHECKING:
+    from stedi_assets.lakehouse.tables import Lakehouse
+
+NOT_OURS = "not ours"
 _CHECK = "STEDI_GLUE_DATABASE, AWS_REGION, and that the keys may do this"
 
 
@@ -40,6 +45,23 @@ def sync(glue: Any, database: str, settings: Settings, written: Collection[str])
     return outcomes
 
 
+def sync_lake(lakehouse: "Lakehouse") -> dict[str, str]:
+    """`sync` of the lake and the database that the settings name (`STEDI_GLUE_DATABASE`).
+
+    Raises:
+        StediError: no database is named, the lake is the embedded one, or as of `sync`.
+    """
+    settings = lakehouse.store.settings
+    if settings.glue_database is None:
+        raise StediError(
+            "STEDI_GLUE_DATABASE is not set: say which Glue database (docs/athena.md)."
+        )
+    if settings.embedded and not os.environ.get("AWS_ENDPOINT_URL_GLUE"):
+        raise StediError("The embedded lake has no Glue catalogue: set STEDI_LAKE to one on AWS.")
+    written = {name for name, table in TABLES.items() if lakehouse.log(table) is not None}
+    return sync(aws_client("glue", settings.region), settings.glue_database, settings, written)
+
+
 def _check_database(glue: Any, database: str) -> None:
     try:
         with translate_aws_errors("Glue", f"looking for the database {database}", _CHECK):
@@ -61,7 +83,7 @@ def _sync_table(glue: Any, database: str, table_input: dict[str, Any]) -> str:
             return _sync_table(glue, database, table_input)
         return "created"
     if not MANAGED_BY.items() <= existing.get("Parameters", {}).items():
-        return "not ours"
+        return NOT_OURS
     if _holds(existing, table_input):
         return "unchanged"
     # Engines keep statistics of their own in the parameters.

@@ -1,4 +1,4 @@
-"""`stedi catalog`: the tables in AWS Glue, for Athena."""
+"""`stedi catalog`: the lake's tables in the Glue Data Catalog, for Athena."""
 
 import click
 
@@ -9,38 +9,34 @@ from stedi_assets.settings import load_settings
 
 @click.group(epilog=example("stedi catalog sync"))
 def catalog() -> None:
-    """The tables in the Glue database STEDI_GLUE_DATABASE (docs/athena.md)."""
+    """The tables in the Glue Data Catalog, for Athena (docs/athena.md)."""
 
 
-def _database() -> str:
-    database = load_settings().glue_database
-    if database is None:
-        raise StediError("STEDI_GLUE_DATABASE is not set: say in which Glue database.")
-    return database
-
-
-@catalog.command(epilog=example("stedi catalog sync"))
+@catalog.command(epilog=example("STEDI_GLUE_DATABASE=stedi stedi catalog sync"))
 def sync() -> None:
-    """Register the tables; what is registered already is changed only where it differs.
+    """Register the lake's tables in the database STEDI_GLUE_DATABASE, and those of landed JSON.
 
-    A table of the same name that this command did not make is left alone.
+    What is registered as it should be is not touched, and never a table that this command did not
+    make: it is named, and the exit code is 1.
     """
-    from stedi_assets.aws import aws_client
-    from stedi_assets.catalog.sync import sync as sync_tables
-    from stedi_assets.tables.schemas import TABLES
+    from stedi_assets.catalog.sync import NOT_OURS, sync_lake
 
-    database, lakehouse = _database(), open_lakehouse()
-    settings = lakehouse.store.settings
-    written = {table.name for table in TABLES.values() if lakehouse.log(table) is not None}
-    outcomes = sync_tables(aws_client("glue", settings.region), database, settings, written)
-    for table, outcome in outcomes.items():
-        click.echo(f"{database}.{table}: {outcome}")
+    outcomes = sync_lake(open_lakehouse())
+    for name, outcome in outcomes.items():
+        click.echo(f"{name}: {outcome}")
+    foreign = [name for name, outcome in outcomes.items() if outcome == NOT_OURS]
+    if foreign:
+        raise StediError(
+            f"Not made by `stedi catalog sync` and left alone: {', '.join(foreign)}."
+            " Drop them, or take another database for STEDI_GLUE_DATABASE."
+        )
 
 
 @catalog.command(epilog=example("stedi catalog ddl > tables.sql"))
 def ddl() -> None:
-    """Print the statement that makes each table by hand, in Athena."""
+    """Print the statements that make the tables in Athena by hand."""
     from stedi_assets.catalog.table_input import ddl as statements
 
-    for statement in statements(load_settings(), _database()).values():
+    settings = load_settings()
+    for statement in statements(settings, settings.glue_database or "stedi").values():
         click.echo(f"{statement}\n")

@@ -14,7 +14,11 @@ from stedi_assets.settings import load_settings
 from stedi_assets.tables.schemas import TABLES
 
 SETTINGS = load_settings(
-    {"STEDI_LAKE": "s3://lake/stedi", "STEDI_SUBJECT_SALT": "x", "STEDI_FIRST_INGEST_DATE": ""}
+    {
+        "STEDI_LAKE": "s3://lake/stedi",
+        "STEDI_SUBJECT_SALT": "salt of the tests",
+        "STEDI_FIRST_INGEST_DATE": "",
+    }
 )
 RAW = {"customer_raw", "accelerometer_raw", "step_trainer_raw"}
 

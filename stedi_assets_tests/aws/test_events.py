@@ -14,7 +14,9 @@ from stedi_assets.landing.events import EventQueue, UnknownMessageError, message
 from stedi_assets.settings import load_settings
 
 DAY = date(2022, 6, 18)
-SETTINGS = load_settings({"STEDI_LAKE": "s3://lake/stedi", "STEDI_SUBJECT_SALT": "x"})
+SETTINGS = load_settings(
+    {"STEDI_LAKE": "s3://lake/stedi", "STEDI_SUBJECT_SALT": "salt of the tests"}
+)
 # As AWS documents it, shortened to what is there for every event.
 AWS_RECORD = {
     "eventVersion": "2.1",
