@@ -5,6 +5,7 @@ import gc
 
 import dagster as dg
 
+from stedi_assets.defs.alerts import alerts_sensor
 from stedi_assets.defs.asset_checks import asset_checks
 from stedi_assets.defs.assets import curated, landing, trusted
 from stedi_assets.defs.io_managers import LakehouseIOManager
@@ -45,7 +46,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
         ],
         asset_checks=asset_checks,
         jobs=[lakehouse, catch_up, daily_sweep, maintenance],
-        sensors=[landing_sensor],
+        sensors=[landing_sensor, alerts_sensor],
         schedules=schedules,
         resources={"pipeline": at_the_start_of_a_run, "io_manager": io_manager},
         # One process a run: in eight processes imports and sessions cost ten times the work.

@@ -47,6 +47,8 @@ class Settings:
     # text; of a record, the bytes from its `{` to its `}`.
     max_object_bytes: int = 2 << 30
     max_record_bytes: int = 16 << 20
+    # apprise URLs with spaces between them: never shown, they hold keys and passwords.
+    alerts: str | None = field(default=None, repr=False)
 
     @property
     def lake(self) -> str:
@@ -196,4 +198,5 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         error_folder=home(environ) / "errors" if keeps_errors else None,
         max_object_bytes=int(_number(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 60)),
         max_record_bytes=int(_number(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30)),
+        alerts=environ.get("STEDI_ALERTS") or None,
     )
