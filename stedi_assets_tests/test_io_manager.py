@@ -10,6 +10,8 @@ from pyspark.sql import functions as F
 
 from stedi_assets.definitions import build_pipeline
 from stedi_assets.defs.metadata import PREVIEW_ROWS, preview
+from stedi_assets.defs import io_managers as module
+from stedi_assets.defs.io_managers import Dates, check_columns, first_line
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
@@ -247,3 +249,18 @@ def test_the_preview_hides_every_personal_column():
     shown = preview(table, [row])
     assert all(f"value of {name}" not in shown for name in table.personal_columns)
     assert "value of registrationDa" in shown
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Cast error: Cannot cast string 'O'Brien' to Int64", "Cast error: Cannot cast string '…'"),
+        ("[CAST_INVALID_INPUT] The value 'Ann of type", "[CAST_INVALID_INPUT] The value '…'"),
+        ("[USER_RAISED_EXCEPTION] Ann", "the engine failed with a message that may hold data"),
+        ("Ann Example", "the engine failed with a message that may hold data"),
+        ("Failed to parse a@example.com\nAnn", "Failed to parse …"),
+        ("Generic S3 error: No space left on device", "Generic S3 error: No space left on device"),
+    ],
+)
+def test_an_engines_message_is_shown_without_what_it_quotes(message, shown):
+    line = first_line(message)
+    assert line.startswith(shown)
+    assert not any(name in line for name in ("Ann", "Brien", "a@"))

@@ -1,21 +1,41 @@
-"""What a materialization tells of itself: counts, version, size, and a masked preview.
+"""What a materialization tells of itself: counts, sizes, a picture and a masked preview.
 
-All from the Delta log and the first rows of one file: nothing is computed a second time.
+All from the Delta log and the first rows of one file: nothing is computed a second time. A number
+has one name wherever it stands, and its unit in the name; what is of the written date begins with
+`partition`, what is of the whole table with `table`, so that each can be plotted over time.
 """
 
-from collections.abc import Iterable
-from datetime import date
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
+from stedi_assets.defs import charts
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.tables.schemas import Table
+from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
 
-PREVIEW_ROWS = 5
-LONGEST = 24  # a longer text, such as subject_id, would push the other columns off the page
+PREVIEW_ROWS = 3
+MASK = "•••"
+# Rows of one file in which the picture of the training set looks for a subject's session.
+_SESSION_ROWS = 5_000
+_MOST_POINTS = 400
+# Subjects are counted where that reads at most so many files.
+_FEW_FILES = 100
+_LONGEST = 24
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIMES = {
+    column.name
+    for columns in (
+        *(e.fields for e in ENTITIES.values()),
+        *(t.columns for t in TABLES.values()),
+    )
+    for column in columns
+    if column.type == "bigint" and "ms since the epoch" in column.description
+}
 
 
 def materialization_metadata(
@@ -25,25 +45,117 @@ def materialization_metadata(
     day: date | None,
     *,
     with_preview: bool = True,
+    seconds: float | None = None,
 ) -> dict[str, Any]:
-    """The metadata of a table's partition (None: of the whole table), as Dagster's UI knows it."""
-    store = pipeline.lakehouse.store
+    """The metadata of a table's partition (None: of the whole table), as Dagster's UI knows it.
+
+    with_preview: with picture and preview, which read one file; for the newest date of a range.
+    seconds: how long the run took to build it, where that was measured.
+    """
     files = log.of(day, day)
-    rows = sum(f.rows for f in files)
-    metadata: dict[str, Any] = {
-        "dagster/uri": store.settings.uri(table.path),
-        "dagster/row_count": sum(f.rows for f in log.files),
-        "delta_version": log.version,
-        "size": sum(f.bytes for f in files),
-        "files": len(files),
-    }
+    metadata: dict[str, Any] = dict(_numbers(table, log, files, day))
+    metadata["dagster/uri"] = pipeline.lakehouse.store.settings.uri(table.path)
+    if seconds:
+        metadata["build_seconds"] = round(seconds, 3)
+        metadata["rows_per_second"] = round(sum(f.rows for f in files) / seconds)
+    if table.name == "customers_curated":
+        metadata |= {f"customers_{name}": n for name, n in _customers(pipeline).items()}
     if with_preview:
-        metadata["preview"] = dg.MetadataValue.md(preview(table, first_rows(store, table, files)))
-    if day is not None:
-        metadata["dagster/partition_row_count"] = rows
-    if table.zone == "landing":
-        metadata["malformed"] = sum(f.malformed for f in files)
+        rows = first_rows(pipeline.lakehouse.store, table, files)
+        metadata["preview"] = dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))
+        try:
+            picture = _picture(pipeline, table, log, rows)
+        except Exception as error:  # the table is written: no run fails for its picture
+            picture = f"Not drawn: {type(error).__name__}."
+        if picture:
+            metadata["picture"] = dg.MetadataValue.md(picture)
     return metadata
+
+
+def _numbers(
+    table: Table, log: TableLog, files: list[DataFile], day: date | None
+) -> dict[str, int | float]:
+    """Counts and sizes, of the date and of the table."""
+    numbers: dict[str, int | float] = {
+        "dagster/row_count": sum(f.rows for f in log.files),
+        "table_size_mb": _megabytes(log.files),
+        "table_files": len(log.files),
+        "delta_version": log.version,
+    }
+    if day is not None:
+        numbers["dagster/partition_row_count"] = sum(f.rows for f in files)
+        numbers["partition_size_mb"] = _megabytes(files)
+        numbers["partition_files"] = len(files)
+    if table.zone == "landing":
+        rows, malformed = sum(f.rows for f in files), sum(f.malformed for f in files)
+        numbers["partition_malformed"] = malformed
+        numbers["partition_malformed_percent"] = round(100 * malformed / rows, 3) if rows else 0.0
+        numbers["table_malformed"] = sum(f.malformed for f in log.files)
+    return numbers
+
+
+def _megabytes(files: Iterable[DataFile]) -> float:
+    return round(sum(f.bytes for f in files) / 1_000_000, 3)
+
+
+def _customers(pipeline: Pipeline) -> dict[str, int]:
+    """How many customers landed, consent, have phone readings, and have pairs.
+
+    Stages that nobody knows without reading much are left out.
+    """
+    logs = {name: pipeline.lakehouse.log(TABLES[name]) for name in TABLES}
+    trusted, curated = logs["customer_trusted"], logs["customers_curated"]
+    found = {}
+    if landed := pipeline.state().membership.of("customer_landing", None)[0]:
+        found["landed"] = landed
+    found["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
+    found["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
+    pairs = logs["machine_learning_curated"]
+    if pairs and 0 < len(pairs.files) <= _FEW_FILES:
+        rows = pipeline.lakehouse.read(TABLES["machine_learning_curated"])
+        found["with_pairs"] = rows.select("subject_id").distinct().count()
+    return found
+
+
+# ---------------------------------------------------------------------- pictures
+
+
+def _picture(
+    pipeline: Pipeline, table: Table, log: TableLog, rows: list[dict[str, Any]]
+) -> str | None:
+    """The table's picture; None where it has none or nothing to draw."""
+    if table.zone == "landing":
+        malformed = {
+            day: sum(f.malformed for f in files) for day, files in log.by_date.items() if day
+        }
+        return charts.records_by_date(log.rows_by_date(), malformed)
+    if table.name == "customers_curated":
+        stages = {name.replace("_", " "): n for name, n in _customers(pipeline).items()}
+        return charts.funnel(stages)
+    if table.name == "machine_learning_curated" and rows:
+        return charts.training_pairs(**session(rows), pairs=log.rows_by_date())
+    return None
+
+
+def session(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The readings of the subject with most rows among some of the training set, in their order.
+
+    As `charts.training_pairs` takes them: seconds since the first one instead of a time of day.
+    """
+    [(subject, _)] = Counter(row["subject_id"] for row in rows).most_common(1)
+    mine = sorted(
+        (row for row in rows if row["subject_id"] == subject),
+        key=lambda row: row["sensorReadingTime"],
+    )[:_MOST_POINTS]
+    start = mine[0]["sensorReadingTime"]
+    return {
+        "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in mine],
+        "distances": [row["distanceFromObject"] for row in mine],
+        "accelerations": {axis: [row[axis] for row in mine] for axis in ("x", "y", "z")},
+    }
+
+
+# ---------------------------------------------------------------------- preview
 
 
 def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> list[dict[str, Any]]:
@@ -55,28 +167,45 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
     first = next((f for f in files if f.rows), None)
     if first is None:
         return []
+    wanted = _SESSION_ROWS if table.name == "machine_learning_curated" else PREVIEW_ROWS
     uri, sizes = store.settings.uri(table.path), {first.path: first.bytes}
     storage = PyFileSystem(DeltaStorageHandler(uri, store.storage_options, sizes))
     # One thread, one batch: a dataset's `head` reads on behind our back, and a process that ends
     # meanwhile crashes.
     with storage.open_input_file(first.path) as file:
-        batches = pq.ParquetFile(file).iter_batches(PREVIEW_ROWS, use_threads=False)
+        batches = pq.ParquetFile(file).iter_batches(wanted, use_threads=False)
         rows: list[dict[str, Any]] = next(batches).to_pylist()
     # A partition's column is in the file's folder, not in the file.
     return [{"ingest_date": first.ingest_date, **row} for row in rows]
 
 
-def preview(table: Table, rows: list[dict[str, Any]]) -> str:
-    """Rows as a markdown table in which no personal value can be read."""
-    names = table.column_names
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(_shown(table, name, row) for name in names) + " |" for row in rows]
-    return "\n".join(lines)
+def preview(table: Table, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
+    """Rows as a markdown table in which nobody can be told: a column a line, so that it fits."""
+    lines = [
+        "| column | " + " | ".join(f"row {n}" for n in range(1, len(rows) + 1)) + " |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for name in table.column_names:
+        shown = " | ".join(_shown(table, name, row[name]) for row in rows)
+        lines.append(f"| {name} | {shown} |")
+    return "\n".join(lines) if rows else "No rows."
 
 
-def _shown(table: Table, name: str, row: dict[str, Any]) -> str:
-    value = row[name]
+def _shown(table: Table, name: str, value: Any) -> str:
     if value is None:
         return ""
-    text = "•••" if name in table.personal_columns else str(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    if name in table.personal_columns or name == "subject_id":
+        return MASK
+    if name in _TIMES and value:
+        return _time(value)
+    text = str(value).replace("|", "\\|")
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _time(milliseconds: int) -> str:
+    """A time of the lake as a person reads it, UTC; one that no calendar has, as it is."""
+    try:
+        at = _EPOCH + timedelta(milliseconds=milliseconds)
+    except OverflowError:
+        return str(milliseconds)
+    return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03}"

@@ -136,6 +136,8 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
             "serialNumber", "user", "ingest_date"
         ),
         "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
+        # How many customers there are, consenting or not: to tell, nothing depends on it.
+        "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),
     }
     parts = [_hashed(name, frame) for name, frame in members.items()]
     whole = parts[0]
