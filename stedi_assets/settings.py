@@ -5,6 +5,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -54,6 +55,11 @@ class Settings:
     def lake(self) -> str:
         """The lake's URI, `s3://bucket` or `s3://bucket/prefix`, with no slash at its end."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    @property
+    def is_default_embedded(self) -> bool:
+        """Whether it is the embedded lake itself, not another one in its S3 server."""
+        return self.embedded and self.prefix == ""
 
     def uri(self, path: str) -> str:
         """The URI of a path under the lake."""
@@ -146,6 +152,20 @@ def home(environ: Mapping[str, str] | None = None) -> Path:
     return Path(environ.get("STEDI_HOME") or ".stedi").absolute()
 
 
+def first_date_file(environ: Mapping[str, str] | None = None) -> Path:
+    """Where the embedded lake's first ingest date is kept, once something landed there."""
+    return home(environ) / "first_ingest_date"
+
+
+def _first_date(environ: Mapping[str, str], storage: Mapping[str, Any]) -> date:
+    """STEDI_FIRST_INGEST_DATE, else the embedded lake's first date that landed, else 2022-06-18."""
+    default = date(2022, 6, 18)
+    if storage["embedded"] and not storage["prefix"]:
+        with suppress(OSError, ValueError):
+            default = date.fromisoformat(first_date_file(environ).read_text().strip())
+    return _date(environ, "STEDI_FIRST_INGEST_DATE", default)
+
+
 def _running_server(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the embedded server wrote of itself, or {} where none was started."""
     try:
@@ -186,9 +206,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     keeps_errors = _choice(environ, "STEDI_ERROR_LOG", ("on", "off")) == "on"
+    storage = _storage(environ)
     return Settings(
-        **_storage(environ),
-        first_ingest_date=_date(environ, "STEDI_FIRST_INGEST_DATE", date(2022, 6, 18)),
+        **storage,
+        first_ingest_date=_first_date(environ, storage),
         consent_scope=_choice(environ, "STEDI_CONSENT_SCOPE", ("customer", "reading")),
         spark=_spark(environ),
         max_malformed_share=_number(environ, "STEDI_MAX_MALFORMED_SHARE", 0.05, 1),

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def land(source: Path, ingest_date: date | None) -> None:
     """
     from stedi_assets.cli.progress import progress
     from stedi_assets.landing.upload import land as land_source
+    from stedi_assets.local.first_date import adopt_first_date_of
 
+    adopt_first_date_of(source, ingest_date or today())
     lake = _lake()
     settings = lake.settings
     with progress("Landing") as step:
@@ -106,7 +108,7 @@ def land(source: Path, ingest_date: date | None) -> None:
     "--first-date",
     callback=_day,
     metavar="YYYY-MM-DD",
-    help="The first of them; default STEDI_FIRST_INGEST_DATE.",
+    help="The first of them; default: so that the last is today, UTC.",
 )
 @click.option("--seed", default=0, show_default=True, help="The same seed, the same bytes.")
 def sample(folder: Path, customers: int, days: int, first_date: date | None, seed: int) -> None:
@@ -114,7 +116,7 @@ def sample(folder: Path, customers: int, days: int, first_date: date | None, see
     from stedi_assets.cli.progress import progress
     from stedi_assets.local.sample_data import write_sample
 
-    first_date = first_date or load_settings().first_ingest_date
+    first_date = first_date or today() - timedelta(days - 1)
     with progress("Writing") as step:
         counts = write_sample(
             folder, customers=customers, days=days, first_date=first_date, seed=seed, progress=step
@@ -326,6 +328,7 @@ def rebuild(yes: bool) -> None:
     in DAGSTER_HOME.
     """
     from stedi_assets.lakehouse.object_store import ObjectStore
+    from stedi_assets.local.first_date import adopt_first_landed_date
     from stedi_assets.tables.schemas import TABLES
 
     _refuse_beside_runs("stedi rebuild")
@@ -337,6 +340,7 @@ def rebuild(yes: bool) -> None:
         lake.delete([found["Key"] for found in lake.objects(f"{table.path}/")])
     kept = "_stedi/audit/"  # who was forgotten, when and by which command
     lake.delete([one["Key"] for one in lake.objects("_stedi/") if not one["Key"].startswith(kept)])
+    adopt_first_landed_date(lake)
     click.echo("The tables are gone; `stedi materialize` builds them as this process is set.")
 
 
