@@ -119,11 +119,11 @@ def test_the_preview_is_narrow_enough_for_the_page() -> None:
         assert max(map(len, lines)) < 120
 
 
-def test_a_session_is_of_one_subject_in_order_and_without_times_of_day() -> None:
+def test_a_session_is_of_one_subject_in_order_without_pauses_or_times_of_day() -> None:
     rows = [
         {"subject_id": who, "sensorReadingTime": 1655510400000 + at, "distanceFromObject": at}
         | {axis: float(at) for axis in "xyz"}
-        for who, at in (("a", 5000), ("b", 1), ("a", 1000), ("a", 2000))
+        for who, at in (("a", 5000), ("b", 1), ("a", 1000), ("a", 2000), ("a", 90_000_000))
     ]
     found = session(rows)
     assert found["seconds"] == [0, 1, 4]

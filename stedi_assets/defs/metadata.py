@@ -5,7 +5,6 @@ has one name wherever it stands, and its unit in the name; what is of the writte
 `partition`, what is of the whole table with `table`, so that each can be plotted over time.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -18,11 +17,12 @@ from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
 
-PREVIEW_ROWS = 3
+PREVIEW_ROWS = 2  # a third one is cut off on the asset's page
 MASK = "•••"
 # Rows of one file in which the picture of the training set looks for a subject's session.
 _SESSION_ROWS = 5_000
 _MOST_POINTS = 400
+_PAUSE = 1_800_000  # ms
 # Subjects are counted where that reads at most so many files.
 _FEW_FILES = 100
 _LONGEST = 24
@@ -53,23 +53,30 @@ def materialization_metadata(
     seconds: how long the run took to build it, where that was measured.
     """
     files = log.of(day, day)
-    metadata: dict[str, Any] = dict(_numbers(table, log, files, day))
+    metadata: dict[str, Any] = {}
+    if with_preview:
+        metadata |= _illustrated(pipeline, table, log, files)
+    metadata |= _numbers(table, log, files, day)
     metadata["dagster/uri"] = pipeline.lakehouse.store.settings.uri(table.path)
     if seconds:
         metadata["build_seconds"] = round(seconds, 3)
         metadata["rows_per_second"] = round(sum(f.rows for f in files) / seconds)
     if table.name == "customers_curated":
         metadata |= {f"customers_{name}": n for name, n in _customers(pipeline).items()}
-    if with_preview:
-        rows = first_rows(pipeline.lakehouse.store, table, files)
-        metadata["preview"] = dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))
-        try:
-            picture = _picture(pipeline, table, log, rows)
-        except Exception as error:  # the table is written: no run fails for its picture
-            picture = f"Not drawn: {type(error).__name__}."
-        if picture:
-            metadata["picture"] = dg.MetadataValue.md(picture)
     return metadata
+
+
+def _illustrated(
+    pipeline: Pipeline, table: Table, log: TableLog, files: list[DataFile]
+) -> dict[str, Any]:
+    """Picture and preview, from the first rows of one file."""
+    rows = first_rows(pipeline.lakehouse.store, table, files)
+    shown = {"preview": dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))}
+    try:
+        picture = _picture(pipeline, table, log, rows)
+    except Exception as error:  # the table is written: no run fails for its picture
+        picture = f"Not drawn: {type(error).__name__}."
+    return {"picture": dg.MetadataValue.md(picture), **shown} if picture else shown
 
 
 def _numbers(
@@ -138,15 +145,22 @@ def _picture(
 
 
 def session(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The readings of the subject with most rows among some of the training set, in their order.
+    """The longest session among some rows of the training set, in the order of its readings.
 
-    As `charts.training_pairs` takes them: seconds since the first one instead of a time of day.
+    A session is one subject's readings without a pause of `_PAUSE`. As `charts.training_pairs`
+    takes it: seconds since the first reading instead of a time of day.
     """
-    [(subject, _)] = Counter(row["subject_id"] for row in rows).most_common(1)
-    mine = sorted(
-        (row for row in rows if row["subject_id"] == subject),
-        key=lambda row: row["sensorReadingTime"],
-    )[:_MOST_POINTS]
+    sessions: list[list[dict[str, Any]]] = []
+    for row in sorted(rows, key=lambda row: (row["subject_id"], row["sensorReadingTime"])):
+        last = sessions[-1][-1] if sessions else None
+        if (
+            last is None
+            or last["subject_id"] != row["subject_id"]
+            or row["sensorReadingTime"] - last["sensorReadingTime"] > _PAUSE
+        ):
+            sessions.append([])
+        sessions[-1].append(row)
+    mine = max(sessions, key=len)[:_MOST_POINTS]
     start = mine[0]["sensorReadingTime"]
     return {
         "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in mine],

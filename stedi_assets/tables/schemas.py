@@ -97,11 +97,19 @@ CUSTOMER = Entity(
     (
         Column("customerName", "string", "The customer's name.", personal=True),
         Column("email", "string", "The customer's email: who they are.", personal=True),
-        Column("phone", "string", "The customer's phone number.", personal=True),
-        Column("birthDay", "string", "The customer's birthday.", personal=True),
-        Column("serialNumber", "string", "Number of their Step Trainer.", personal=True),
-        Column("registrationDate", "bigint", "When they registered, ms since the epoch."),
-        Column("lastUpdateDate", "bigint", "When this record was made, ms since the epoch."),
+        Column("phone", "string", "The customer's phone number, digits as typed.", personal=True),
+        Column("birthDay", "string", "The customer's birthday, as YYYY-MM-DD.", personal=True),
+        Column("serialNumber", "string", "Serial number of their Step Trainer.", personal=True),
+        Column(
+            "registrationDate",
+            "bigint",
+            "When they registered: ms since the epoch (1970-01-01 UTC).",
+        ),
+        Column(
+            "lastUpdateDate",
+            "bigint",
+            "When this record was made: ms since the epoch (1970-01-01 UTC); the newest counts.",
+        ),
         Column(
             "shareWithResearchAsOfDate",
             "bigint",
@@ -124,10 +132,26 @@ ACCELEROMETER = Entity(
     "accelerometer",
     (
         Column("user", "string", "Email of the customer whose phone it is.", personal=True),
-        Column("timestamp", "bigint", "When the reading was taken, ms since the epoch."),
-        Column("x", "double", "Acceleration along x, as the phone reports it."),
-        Column("y", "double", "Acceleration along y, as the phone reports it."),
-        Column("z", "double", "Acceleration along z, as the phone reports it."),
+        Column(
+            "timestamp",
+            "bigint",
+            "When the reading was taken: ms since the epoch (1970-01-01 UTC).",
+        ),
+        Column(
+            "x",
+            "double",
+            "Acceleration along the phone's x axis, in the phone's unit (about -2 to 2).",
+        ),
+        Column(
+            "y",
+            "double",
+            "Acceleration along the phone's y axis, in the phone's unit (about -2 to 2).",
+        ),
+        Column(
+            "z",
+            "double",
+            "Acceleration along the phone's z axis, in the phone's unit (about -2 to 2).",
+        ),
     ),
     frozenset({"user", "timestamp", "x", "y", "z"}),
     {"timeStamp": "timestamp"},
@@ -135,9 +159,17 @@ ACCELEROMETER = Entity(
 STEP_TRAINER = Entity(
     "step_trainer",
     (
-        Column("sensorReadingTime", "bigint", "When the reading was taken, ms since the epoch."),
-        Column("serialNumber", "string", "Number of the device.", personal=True),
-        Column("distanceFromObject", "bigint", "Distance to the object in front of it, cm."),
+        Column(
+            "sensorReadingTime",
+            "bigint",
+            "When the reading was taken: ms since the epoch (1970-01-01 UTC).",
+        ),
+        Column("serialNumber", "string", "Serial number of the device.", personal=True),
+        Column(
+            "distanceFromObject",
+            "bigint",
+            "Distance to the object in front of it, whole cm (up to about 300).",
+        ),
     ),
     frozenset({"sensorReadingTime", "serialNumber", "distanceFromObject"}),
 )
@@ -146,7 +178,8 @@ ENTITIES = {entity.name: entity for entity in (CUSTOMER, ACCELEROMETER, STEP_TRA
 _SUBJECT_ID = Column(
     "subject_id",
     "string",
-    "Who took the reading, as a pseudonym: hexadecimal SHA-256 of the lake's salt and the email.",
+    "Who took the reading, as a pseudonym: 64 hexadecimal digits, the SHA-256 of the lake's salt"
+    " and the email. The same person has the same one on every date.",
 )
 
 

@@ -4,10 +4,17 @@ from typing import Any
 
 import dagster as dg
 
+from stedi_assets.defs.assets.catalogue import (
+    EXAMPLES,
+    PSEUDONYMOUS_READERS,
+    PURPOSES,
+    READERS,
+    SOURCES,
+)
 from stedi_assets.defs.freshness import BY_ZONE
 from stedi_assets.defs.partitions import INGEST_DATES
 from stedi_assets.settings import load_settings
-from stedi_assets.tables.schemas import ENTITIES, TABLES, Column, Table
+from stedi_assets.tables.schemas import ENTITIES, TABLES, Column, Entity, Table
 
 OWNERS = ["team:stedi-data-engineering"]
 
@@ -23,7 +30,10 @@ def described(name: str) -> dict[str, Any]:
         "group_name": table.zone,
         "owners": OWNERS,
         "kinds": {"pyspark", "deltalake", "s3"},
-        "tags": {"personal_data": "direct" if table.personal_columns else "pseudonymous"},
+        "tags": {
+            "zone": table.zone,
+            "personal_data": "direct" if table.personal_columns else "pseudonymous",
+        },
         "metadata": {
             "dagster/column_schema": _columns(table.columns),
             "dagster/column_lineage": _lineage(table),
@@ -42,17 +52,11 @@ def landed_objects(name: str) -> dg.AssetSpec:
     folder = f"landing/{name}/"
     return dg.AssetSpec(
         f"{name}_objects",
-        description=(
-            f"An object is JSON text, plain or gzipped, that a producer landed under"
-            f" `{folder}ingest_date=YYYY-MM-DD/`; the project never changes one, but for"
-            " `stedi forget`. The partition is the date in the folder's name."
-            f"\n\nFields that a record must have: {', '.join(sorted(entity.required))}."
-            "\n\nWhat counts as a record: docs/tables.md."
-        ),
+        description=_description_of_objects(entity, folder),
         group_name="landing",
         owners=OWNERS,
         kinds={"s3", "json"},
-        tags={"personal_data": "direct"},
+        tags={"zone": "landing", "personal_data": "direct"},
         metadata={
             "dagster/column_schema": _columns(entity.fields, entity.required),
             "dagster/uri": load_settings().uri(folder),
@@ -62,15 +66,37 @@ def landed_objects(name: str) -> dg.AssetSpec:
 
 
 def _description(table: Table) -> str:
-    """What a row is, which rows are alike, whose they are, and where the rule stands."""
-    said = [f"A row is {table.row[0].lower()}{table.row[1:]}"]
-    if table.keys:
-        said.append(f"No two rows have the same {', '.join(table.keys)}.")
+    """What a row is, what the table is good for, who may read it, and where the rule stands."""
     personal = [c.name for c in table.columns if c.personal]
+    readers = READERS[table.zone] if personal else PSEUDONYMOUS_READERS
+    said = [
+        f"**A row** is {table.row[0].lower()}{table.row[1:]}",
+        PURPOSES[table.name],
+        f"**Who may read it.** {readers}",
+    ]
+    if table.keys:
+        said.append(f"**Unique.** No two rows have the same {', '.join(table.keys)}.")
     if personal:
-        said.append(f"Personal, and masked in every preview: {', '.join(personal)}.")
-    said.append(f"The rule: docs/tables.md, and stedi_assets/tables/{table.zone}.py.")
+        said.append(f"**Personal**, and masked in every preview: {', '.join(personal)}.")
+    said.append(f"**The rule:** docs/tables.md, and stedi_assets/tables/{table.zone}.py.")
     return "\n\n".join(said)
+
+
+def _description_of_objects(entity: Entity, folder: str) -> str:
+    return "\n\n".join(
+        [
+            f"**An object** is JSON text, plain or gzipped, from {SOURCES[entity.name]}, under"
+            f" `{folder}ingest_date=YYYY-MM-DD/`. Nobody here materializes it: producers write it"
+            " to S3, or `stedi land` does, and the sensor follows. It is never changed, but by"
+            " `stedi forget`.",
+            "**A partition** is the date in the folder's name; *Events* shows how many objects"
+            " each run read from it.",
+            f"**A record** must have {', '.join(sorted(entity.required))}:",
+            f"```json\n{EXAMPLES[entity.name]}\n```",
+            f"**Who may read it.** {READERS['landing']}",
+            "**What counts as a record:** docs/tables.md.",
+        ]
+    )
 
 
 def _columns(columns: tuple[Column, ...], required: frozenset[str] = frozenset()) -> dg.TableSchema:
