@@ -10,9 +10,9 @@ EXCLUSIVE := $(PYTHON) stedi_assets/local/exclusive.py
 LOCKS := $(or $(STEDI_HOME),.stedi)
 # Runs of `make materialize` are seen in `make dev`, and its sensor waits for them: one Dagster home.
 WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
-  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
+  export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.local.yaml "$$home/dagster.yaml"; fi;
 
-.PHONY: materialize test test-slow test-spark lint bench bench-spark bench-history dev pictures clean lock
+.PHONY: materialize test test-slow test-spark test-postgres test-ui lint bench bench-spark bench-history dev pictures clean lock
 
 .venv/.made: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
@@ -37,15 +37,24 @@ materialize: .venv/.made $(if $(FROM),,.stedi/sample)
 	@echo 'Next: make dev (the Dagster UI), $(BIN)/stedi local -- stedi query "SELECT …"'
 
 test: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'not slow and not spark and not postgres and not ui'
 
 test-slow: .venv/.made
-	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark'
+	@$(BIN)/python -m pytest -n 2 -m 'slow and not spark and not postgres and not ui'
 
 # Apache Spark itself, a standalone cluster and a Spark Connect server on it: needs Java 17. With
 # STEDI_PUBLISHED_DATA=DIR on the published data too.
 test-spark: .venv/.made
 	@$(BIN)/python -m pytest -m spark -rs
+
+# dagster.yaml.example with a real PostgreSQL and a killed run: needs Debian's postgresql, or initdb on
+# the PATH.
+test-postgres: .venv/.made
+	@$(BIN)/python -m pytest -n 0 -m postgres
+
+# The Dagster UI as a person uses it: needs Chromium.
+test-ui: .venv/.made
+	@$(BIN)/python -m pytest -n 0 -m ui
 
 lint: .venv/.made
 	@$(BIN)/ruff check .

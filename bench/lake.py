@@ -22,7 +22,7 @@ from stedi_assets.tables.schemas import Table
 READ = "SeaweedFS_s3_bucket_traffic_sent_bytes_total"
 WRITTEN = "SeaweedFS_s3_bucket_traffic_received_bytes_total"
 REQUESTS = "SeaweedFS_s3_request_total"
-DAGSTER_YAML = Path(__file__).parents[1] / "dagster.yaml.example"
+DAGSTER_YAML = Path(__file__).parents[1] / "dagster.local.yaml"
 
 
 @dataclass(frozen=True)

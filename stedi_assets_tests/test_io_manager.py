@@ -3,7 +3,6 @@
 import threading
 from datetime import date
 
-import dagster as dg
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
@@ -19,6 +18,8 @@ from stedi_assets.lakehouse.tables import check_columns
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.odd_data import DATES, plain_objects
+from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests.odd_data import DATES
 
 STEPS = TABLES["step_trainer_trusted"]
 DAY = date(2022, 6, 18)

@@ -34,7 +34,7 @@ def test_the_daily_jobs_are_scheduled_and_on():
 
 
 def test_the_example_of_a_dagster_home_loads_and_fails_runs_that_died(tmp_path):
-    example = Path(__file__).parents[1] / "dagster.yaml.example"
+    example = Path(__file__).parents[1] / "dagster.local.yaml"
     shutil.copy(example, tmp_path / "dagster.yaml")
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert instance.run_monitoring_enabled

@@ -135,7 +135,7 @@ class Page:
 
 def fill(folder: Path) -> None:
     """Land a sample in the lake of this process's environment, and fill the tables."""
-    shutil.copy(HERE.parents[1] / "dagster.yaml.example", folder / "dagster.yaml")
+    shutil.copy(HERE.parents[1] / "dagster.local.yaml", folder / "dagster.yaml")
     for arguments in (
         ("sample", folder / "sample", "--customers", "100"),
         ("land", folder / "sample"),

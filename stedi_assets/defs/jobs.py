@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.defs.asset_checks import evaluations
+from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
@@ -26,7 +27,10 @@ lakehouse = dg.define_asset_job(
 )
 
 
-@dg.op(description="Builds every partition that is out of date, table by table, and checks it.")
+@dg.op(
+    pool=POOL,
+    description="Builds every partition that is out of date, table by table, and checks it.",
+)
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:

@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from stedi_assets.defs.asset_checks import failing_checks
+from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.jobs import run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
@@ -12,7 +13,7 @@ from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.privacy.vacuum import erase
 
 
-@dg.op(description="Catches up, then checks every table as a whole.")
+@dg.op(pool=POOL, description="Catches up, then checks every table as a whole.")
 def catch_up_and_check(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
@@ -35,7 +36,9 @@ def catch_up_and_check(
         raise StediError(" ".join(wrong))
 
 
-@dg.op(description="Compacts, and removes files that left the tables before the retention.")
+@dg.op(
+    pool=POOL, description="Compacts, and removes files that left the tables before the retention."
+)
 def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
     context.log.info(str(erase(pipeline, timedelta(pipeline.settings.retention_days))))
 

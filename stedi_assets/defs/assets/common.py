@@ -17,6 +17,8 @@ from stedi_assets.settings import load_settings
 from stedi_assets.tables.schemas import ENTITIES, TABLES, Column, Entity, Table
 
 OWNERS = ["team:stedi-data-engineering"]
+# Of everything that writes the lake: production's dagster.yaml lets one run of it work at a time.
+POOL = "lakehouse"
 
 _RENAMED = {"subject_id": "user"}
 
@@ -43,6 +45,7 @@ def described(name: str) -> dict[str, Any]:
         "partitions_def": INGEST_DATES if table.partitioned else None,
         "freshness_policy": BY_ZONE[table.zone],
         "backfill_policy": dg.BackfillPolicy.single_run(),
+        "pool": POOL,
     }
 
 
