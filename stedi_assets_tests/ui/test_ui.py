@@ -1,4 +1,4 @@
-"""A person's day in the Dagster UI: look at the training set, backfill, see data land, see it break.
+"""A person's day in the Dagster UI: look at the training set, backfill, see data land and break.
 
 Each test leaves the site as it found it: wholly green.
 """
