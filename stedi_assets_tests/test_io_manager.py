@@ -3,20 +3,17 @@
 import threading
 from datetime import date
 
-import dagster as dg
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from stedi_assets.definitions import build_pipeline
-from stedi_assets.defs.metadata import PREVIEW_ROWS, preview
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
 from stedi_assets.lakehouse.tables import check_columns
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.tables.schemas import ENTITIES, TABLES
-from stedi_assets_tests.odd_data import DATES, plain_objects
+from stedi_assets.tables.schemas import TABLES
 
 STEPS = TABLES["step_trainer_trusted"]
 DAY = date(2022, 6, 18)
@@ -178,73 +175,3 @@ def test_the_files_of_a_commit_are_found_by_what_the_write_returned(lakehouse):
 def test_a_table_never_materialized_says_which_asset_to_materialize(lakehouse):
     with pytest.raises(StediError, match=r"customer_trusted was never materialized.*--select"):
         lakehouse.read(TABLES["customer_trusted"])
-
-
-def test_a_materialization_tells_counts_version_size_and_a_masked_preview(lake):
-    lake.put(plain_objects())
-    result = lake.materialize(DATES[0])
-    told = {
-        event.asset_key.path[-1]: event.materialization.metadata
-        for event in result.get_asset_materialization_events()
-    }
-    rows = {
-        name: metadata.get("dagster/partition_row_count") or metadata.get("dagster/row_count")
-        for name, metadata in told.items()
-    }
-    assert {n: v.value for n, v in rows.items()} == {
-        n: sum(bag.values()) for n, bag in lake.expected().items()
-    }
-    for metadata in told.values():
-        assert {"delta_version", "size", "dagster/uri", "preview"} <= set(metadata)
-        assert "@" not in metadata["preview"].value
-
-
-def test_a_range_run_tells_of_every_partition_what_is_its_own(lake):
-    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
-    result = lake.materialize(DATES[0], DATES[1], "step_trainer_landing")
-    told = {
-        event.partition: event.materialization.metadata
-        for event in result.get_asset_materialization_events()
-        if event.asset_key == dg.AssetKey("step_trainer_landing")
-    }
-    assert set(told) == {str(DATES[0]), str(DATES[1])}
-    for metadata in told.values():
-        assert metadata["dagster/partition_row_count"].value == 100
-        assert metadata["dagster/row_count"].value == 200
-        assert metadata["files"].value == 1
-    newest = told[str(DATES[1])]["preview"].value
-    assert newest.count(f"| {DATES[1]} |") == PREVIEW_ROWS
-    assert "preview" not in told[str(DATES[0])], "one read of S3 less for every other date"
-
-
-def test_a_run_tells_on_the_landed_objects_what_it_was_built_from(lake):
-    objects = plain_objects()
-    lake.put(objects)
-    result = lake.materialize(DATES[0], None, *(f"{entity}_landing" for entity in ENTITIES))
-    told = {
-        observed.asset_key.path[-1]: {n: v.value for n, v in observed.metadata.items()}
-        for event in result.all_events
-        if event.event_type == dg.DagsterEventType.ASSET_OBSERVATION
-        for observed in [event.event_specific_data.asset_observation]
-    }
-    for entity in ENTITIES:
-        sizes = [len(body) for key, body in objects.items() if f"/{entity}/" in key]
-        assert told[f"{entity}_objects"] == {"objects": len(sizes), "size": sum(sizes)}
-
-
-def test_no_personal_value_of_the_data_is_in_any_event(lake):
-    lake.put(plain_objects())
-    key = f"landing/customer/ingest_date={DATES[0]}/bad.json"
-    lake.put({key: b'{"email": "secret@example.com", "phone": 5550100'})
-    result = lake.materialize(DATES[0])
-    events = "\n".join(str(event) for event in result.all_events)
-    for value in ("@example.com", "Ann Example", "5550100", "1990-01-01", "secret"):
-        assert value not in events.lower()
-
-
-def test_the_preview_hides_every_personal_column():
-    table = TABLES["customer_trusted"]
-    row = {c.name: f"value of {c.name}" for c in table.columns}
-    shown = preview(table, [row])
-    assert all(f"value of {name}" not in shown for name in table.personal_columns)
-    assert "value of registrationDa" in shown
