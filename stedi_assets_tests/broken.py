@@ -19,8 +19,8 @@ _BREAK = {
 }
 
 
-def _read_and_fail(spark, store, entity, objects):
-    rows = _read(spark, store, entity, objects)
+def _read_and_fail(spark, store, entity, objects, exactly=False):
+    rows = _read(spark, store, entity, objects, exactly)
     if entity.name != "customer":
         return rows
     name = F.coalesce("customerName", F.lit("1"))

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import pytest
 
-from stedi_assets.definitions import build_pipeline
 from stedi_assets.landing.diagnosis import Diagnosis, diagnose, reason_of, shape_of, warnings_of
 from stedi_assets.landing.record_parser import records_of
 from stedi_assets.settings import load_settings
@@ -19,6 +18,8 @@ MS = 1_655_564_400_000
 
 @pytest.fixture(scope="module")
 def spark(server):
+    from stedi_assets.definitions import build_pipeline
+
     return build_pipeline(load_settings()).lakehouse.spark_session
 
 

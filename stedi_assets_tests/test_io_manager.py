@@ -7,7 +7,6 @@ import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
-from stedi_assets.definitions import build_pipeline
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
@@ -122,7 +121,7 @@ def test_concurrent_writes_to_neighbouring_and_the_same_dates_all_succeed(lake, 
     write(lakehouse, steps(lakehouse, *days[:3]), *days[:3])
 
     def write_one(day: date) -> None:
-        own = build_pipeline(lake.settings).lakehouse
+        own = another_process(lake)
         write(own, steps(own, day, count=4), day, rows=0)
 
     assert errors_of_threads([lambda day=day: write_one(day) for day in days]) == []
@@ -138,7 +137,7 @@ def test_concurrent_first_writes_leave_the_rows_of_one_of_them(lake, lakehouse, 
     start = threading.Barrier(4)
 
     def write_one() -> None:
-        own = build_pipeline(lake.settings).lakehouse
+        own = another_process(lake)
         frame = own.spark_session.createDataFrame(rows, columns)
         start.wait()
         write(own, frame, *days, table=table, rows=2)
@@ -146,6 +145,13 @@ def test_concurrent_first_writes_leave_the_rows_of_one_of_them(lake, lakehouse, 
     assert errors_of_threads([write_one] * 4) == []
     lakehouse.refresh([table])
     assert sum(file.rows for file in lakehouse.log(table).files) == len(rows)
+
+
+def another_process(lake):
+    """The lake's tables as another process knows them."""
+    from stedi_assets.definitions import build_pipeline
+
+    return build_pipeline(lake.settings).lakehouse
 
 
 def errors_of_threads(work: list) -> list[Exception]:

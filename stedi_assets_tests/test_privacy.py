@@ -10,10 +10,10 @@ import dagster as dg
 import pytest
 from click.testing import CliRunner
 from pyspark.sql import functions as F
-from stedi_assets.incremental.consent_propagation import Membership
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import asset_checks as checks
+from stedi_assets.incremental import membership
 from stedi_assets_tests.odd_data import DATES, T0, compact
 from stedi_assets_tests.test_catch_up import landed
 
@@ -117,26 +117,25 @@ def failing(made_of):
     return make
 
 
-def test_a_check_and_a_settling_whose_engine_fails_quote_nobody(lake, monkeypatch, capfd):
-    from stedi_assets.definitions import defs
-
+def test_a_check_and_a_look_at_who_is_in_whose_engine_fails_quote_nobody(lake, monkeypatch, capfd):
     lake.put(landed("customer", DATES[0], "c", compact(CUSTOMER)))
     lake.put(landed("accelerometer", DATES[0], "a", compact(READING)))
     lake.put(landed("step_trainer", DATES[0], "s", compact(STEP)))
     lake.materialize(DATES[0])
+    lake.put(landed("customer", DATES[0], "c", compact(CUSTOMER | {"lastUpdateDate": T0 + 1})))
     monkeypatch.setattr(checks, "_rows", failing(checks._rows))
-    monkeypatch.setattr(Membership, "_consent", failing(Membership._consent))
+    monkeypatch.setattr(membership, "_sets", failing(membership._sets))
     key = dg.AssetCheckKey(dg.AssetKey("customer_landing"), "rows_meet_the_contract")
-    one_check = defs.resolve_implicit_global_asset_job_def().get_subset(asset_check_selection={key})
+    job = lake.defs.resolve_implicit_global_asset_job_def()
     jobs = {
-        "The check rows_meet_the_contract of customer_landing failed": one_check,
-        "Looking for the partitions of changed people failed": defs.resolve_job_def(
-            "settle_membership"
+        "The check rows_meet_the_contract of customer_landing failed": job.get_subset(
+            asset_check_selection={key}
         ),
+        "Finding out who is in failed": lake.defs.resolve_job_def("catch_up"),
     }
-    for said, job in jobs.items():
+    for said, failing_job in jobs.items():
         with dg.DagsterInstance.ephemeral() as instance:
-            result = job.execute_in_process(instance=instance, raise_on_error=False)
+            result = failing_job.execute_in_process(instance=instance, raise_on_error=False)
             events = "".join(str(entry) for entry in instance.all_logs(result.run_id))
         assert not result.success
         assert said in events

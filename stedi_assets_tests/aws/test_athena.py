@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pandas
 import pytest
-from stedi_assets.cli.query import run_query
 
 from stedi_assets.catalog.athena import run_athena_query
 from stedi_assets.catalog.sync import sync
