@@ -93,6 +93,7 @@ lint: .venv/.made
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports
 	@$(BIN)/shellcheck .ci/run
 	@$(BIN)/hadolint Dockerfile
 

@@ -9,7 +9,7 @@ from stedi_assets.defs.alerts import alerts_sensor
 from stedi_assets.defs.asset_checks import asset_checks
 from stedi_assets.defs.assets import curated, landing, trusted
 from stedi_assets.defs.io_managers import LakehouseIOManager
-from stedi_assets.defs.jobs import catch_up, lakehouse
+from stedi_assets.defs.jobs import catch_up, lakehouse, sync_catalog
 from stedi_assets.defs.schedules import daily_sweep, maintenance, schedules
 from stedi_assets.defs.sensors import landing_sensor
 from stedi_assets.incremental.pipeline import Pipeline
@@ -45,7 +45,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
             ),
         ],
         asset_checks=asset_checks,
-        jobs=[lakehouse, catch_up, daily_sweep, maintenance],
+        jobs=[lakehouse, catch_up, daily_sweep, maintenance, sync_catalog],
         sensors=[landing_sensor, alerts_sensor],
         schedules=schedules,
         resources={"pipeline": at_the_start_of_a_run, "io_manager": io_manager},

@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from stedi_assets.defs import asset_checks as checks
+from stedi_assets.defs import table_checks as checks
+from stedi_assets.defs.asset_checks import failing_checks
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
@@ -42,7 +43,7 @@ def stranger(pipeline, name: str):
 
 
 def test_no_check_of_an_error_fails_on_a_settled_lake(pipeline):
-    errors, warnings = checks.failing_checks(pipeline)
+    errors, warnings = failing_checks(pipeline)
     assert errors == []
     assert {name.rpartition(".")[2] for name in warnings} == {"newest_ingest_date_is_recent"}
 

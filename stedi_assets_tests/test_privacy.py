@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from pyspark.sql import functions as F
 
 from stedi_assets.cli.main import main
-from stedi_assets.defs import asset_checks as checks
+from stedi_assets.defs import table_checks as checks
 from stedi_assets.incremental import membership
 from stedi_assets_tests.odd_data import DATES, T0, compact
 from stedi_assets_tests.test_catch_up import landed

@@ -6,6 +6,7 @@ from typing import Any
 
 import dagster as dg
 
+from stedi_assets.catalog.sync import sync_lake
 from stedi_assets.defs.asset_checks import evaluations
 from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.metadata import materialization_metadata
@@ -51,7 +52,19 @@ def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list
         context.log.error(line)
     if not failed and not refreshed.built:
         context.log.info("All tables are up to date.")
+    if refreshed.built and pipeline.settings.glue_database:
+        context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
     return failed
+
+
+@dg.op(description="Registers the tables in STEDI_GLUE_DATABASE; changes nothing it did not make.")
+def sync_glue(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
+
+
+@dg.job(description="Registers the eight tables in the Glue Data Catalog, for Athena.")
+def sync_catalog() -> None:
+    sync_glue()
 
 
 @dg.job(

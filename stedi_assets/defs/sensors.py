@@ -11,6 +11,7 @@ from datetime import date, datetime, timedelta
 
 import dagster as dg
 
+from stedi_assets.aws import aws_client
 from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.change_detection import (
@@ -30,6 +31,7 @@ from stedi_assets.incremental.planner import (
 )
 from stedi_assets.incremental.reconcile import built_dates
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
+from stedi_assets.landing.events import EventQueue, LandingEvents
 from stedi_assets.landing.layout import landed_dates
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
@@ -74,13 +76,41 @@ def ranges_to_list(
     return [*ranges, (start, end), (since, None)]
 
 
-def listed_in_tick(pipeline: Pipeline, tick: int) -> LandingListing:
-    """What has landed on the ingest dates of a tick."""
+def listed_in_tick(
+    pipeline: Pipeline, tick: int, named: Collection[date] | None = None
+) -> LandingListing:
+    """What has landed on the ingest dates of a tick.
+
+    named: the dates that S3's events name, where it sends them: just these are listed, so that a
+    tick costs the same whatever the lake holds. The daily sweep finds what an event was lost of.
+    """
     settings, store = pipeline.settings, pipeline.lakehouse.store
     first, last = settings.first_ingest_date, today()
+    if named is not None:
+        ranges = contiguous_ranges(day for day in named if first <= day <= last)
+        return list_landing(store, ranges) if ranges else LandingListing(ranges=())
     folders = landed_dates(store.client, settings.bucket, settings.prefix)
     present = {day for days in folders.values() for day in days if first <= day <= last}
     return list_landing(store, ranges_to_list(first, last, built_dates(pipeline), tick, present))
+
+
+def received_events(pipeline: Pipeline) -> LandingEvents | None:
+    """What waits in STEDI_EVENTS_QUEUE; None where no queue is set."""
+    settings = pipeline.settings
+    if settings.events_queue is None:
+        return None
+    return EventQueue(aws_client("sqs", settings.region), settings.events_queue, settings).receive()
+
+
+def _decided(pipeline: Pipeline, listing: LandingListing, named: Collection[date]) -> list[date]:
+    """The named dates of which nothing is left to build: their messages may be deleted."""
+    state = pipeline.state(with_membership=False)
+    waiting = {
+        day
+        for entity in ENTITIES
+        for day in out_of_date(state, TABLES[f"{entity}_landing"], listing)
+    }
+    return [day for day in named if day not in waiting]
 
 
 def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunRequest]:
@@ -209,7 +239,10 @@ def landing_sensor(
     if run := run_in_progress(context):
         return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")
     cursor = str(tick + 1)
-    listing = listed_in_tick(pipeline, tick)
+    events = received_events(pipeline)
+    listing = listed_in_tick(pipeline, tick, events.dates if events else None)
+    if events:
+        events.acknowledge(_decided(pipeline, listing, events.dates))
     for name in listing.misplaced:
         context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
     request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, listing))
