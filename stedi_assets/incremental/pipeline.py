@@ -35,7 +35,7 @@ from stedi_assets.incremental.partition_inputs import (
     landing_inputs,
 )
 from stedi_assets.incremental.planner import out_of_date
-from stedi_assets.incremental.rollups import drop_rollups
+from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
 from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -96,7 +96,7 @@ class Pipeline:
         store.check()
         with ThreadPoolExecutor(2 * THREADS) as pool:
             listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
-            logs = pool.submit(self.lakehouse.refresh, _ALL)
+            logs = pool.submit(self.lakehouse.refresh, [*_ALL, *ROLLUP_TABLES])
             ledgers = pool.map(lambda t: read_ledger(store, t), _ALL)
             self._ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()

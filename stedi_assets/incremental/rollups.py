@@ -134,6 +134,7 @@ DATES_OF_DEVICES = Rollup(
     _dates_of_devices,
 )
 ROLLUPS = {r.table.name: r for r in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)}
+ROLLUP_TABLES = tuple(rollup.table for rollup in ROLLUPS.values())
 
 
 def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "DataFrame":
@@ -153,7 +154,7 @@ def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "Da
 def drop_rollups(lakehouse: Lakehouse) -> None:
     """Delete every roll-up: each is made anew when it is read next."""
     lakehouse.store.delete_below(ROLLUPS_FOLDER)
-    lakehouse.refresh([rollup.table for rollup in ROLLUPS.values()])
+    lakehouse.refresh(ROLLUP_TABLES)
 
 
 def refresh_rollups(lakehouse: Lakehouse) -> None:
@@ -177,6 +178,8 @@ def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: dat
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
     if changed:
         with write_lock(lakehouse.store, rollup.table.name):
+            lakehouse.refresh([rollup.table])
+            held, etag = _read_manifest(lakehouse, rollup)  # another may have been first
             _update(lakehouse, rollup, log, wanted, held)
             _write_manifest(lakehouse, rollup, wanted, etag)
     return lakehouse.read(rollup.table)
@@ -218,7 +221,8 @@ def _update(
 ) -> None:
     """Make the changed dates' part of the roll-up anew, or all of it where that is not enough."""
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
-
+    if not changed:
+        return
     rows_read = 0
 
     def reduced(names: Collection[str]) -> "DataFrame":
