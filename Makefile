@@ -5,6 +5,9 @@ BIN := .venv/bin
 # With STEDI_LAKE set the commands work on that lake, without it on the embedded one.
 LOCAL := $(if $(STEDI_LAKE),,$(BIN)/stedi local --)
 SOURCE := $(or $(FROM),.stedi/sample)
+# One at a time in one clone: a second one waits, or is refused.
+EXCLUSIVE := $(PYTHON) stedi_assets/local/exclusive.py
+LOCKS := $(or $(STEDI_HOME),.stedi)
 # Runs of `make materialize` are seen in `make dev`, and its sensor waits for them: one Dagster home.
 WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagster"; mkdir -p "$$home"; \
   export DAGSTER_HOME="$$(cd "$$home" && pwd)"; cp dagster.yaml.example "$$home/dagster.yaml"; fi;
@@ -21,12 +24,12 @@ WITH_HOME := if [ -z "$$DAGSTER_HOME" ]; then home="$${STEDI_HOME:-.stedi}/dagst
 	@touch $@
 
 .stedi/sample: | .venv/.made
-	@mkdir -p .stedi
-	@$(BIN)/stedi sample $@
+	@$(EXCLUSIVE) wait .stedi/sample.lock 'make materialize' sh -ec \
+	  'test -d $@ || { rm -rf $@.new; $(BIN)/stedi sample $@.new; mv $@.new $@; }'
 
 # From a bare checkout to filled tables: [FROM=DIR] [INGEST_DATE=YYYY-MM-DD]
 materialize: .venv/.made $(if $(FROM),,.stedi/sample)
-	@$(WITH_HOME) $(LOCAL) sh -ec '\
+	@$(WITH_HOME) $(EXCLUSIVE) wait "$(LOCKS)/materialize.lock" 'make materialize' $(LOCAL) sh -ec '\
 	  $(BIN)/stedi land "$(SOURCE)" $(if $(INGEST_DATE),--ingest-date $(INGEST_DATE)); \
 	  $(BIN)/stedi materialize; \
 	  $(BIN)/stedi catch-up; \
@@ -68,7 +71,8 @@ pictures: .venv/.made
 
 # The Dagster UI with its daemon, over the embedded lake unless STEDI_LAKE is set.
 dev: .venv/.made
-	@$(WITH_HOME) PYTHONWARNINGS=ignore $(LOCAL) $(BIN)/dagster dev
+	@$(WITH_HOME) PYTHONWARNINGS=ignore $(EXCLUSIVE) refuse "$(LOCKS)/dev.lock" 'make dev' \
+	  $(LOCAL) $(BIN)/dagster dev
 
 # Makes requirements.lock anew from pyproject.toml; needs uv.
 lock:

@@ -8,10 +8,10 @@ import os
 from pyspark.sql import functions as F
 
 from stedi_assets.definitions import defs
-from stedi_assets.defs import io_managers as io_manager
+from stedi_assets.incremental import inputs
 
 __all__ = ["defs"]
-_read = io_manager.read_landed
+_read = inputs.read_landed
 _BREAK = {
     "cast": lambda text: text.cast("bigint"),
     "raise": lambda text: F.raise_error(F.concat(F.lit("Who is "), text)).cast("bigint"),
@@ -19,12 +19,12 @@ _BREAK = {
 }
 
 
-def _read_and_fail(spark, lake, entity, objects):
-    rows = _read(spark, lake, entity, objects)
+def _read_and_fail(spark, store, entity, objects):
+    rows = _read(spark, store, entity, objects)
     if entity.name != "customer":
         return rows
     name = F.coalesce("customerName", F.lit("1"))
     return rows.withColumn("registrationDate", _BREAK[os.environ["BREAK"]](name))
 
 
-io_manager.read_landed = _read_and_fail
+inputs.read_landed = _read_and_fail

@@ -38,6 +38,7 @@ def session_environment(server: LocalS3) -> Iterator[None]:
         if name.startswith(("AWS_", "STEDI_", "DAGSTER_")) and name not in OURS:
             del os.environ[name]
     os.environ.update(local.local_environment(server, os.environ, SALT))
+    os.environ["STEDI_ERROR_LOG"] = "off"  # tests leave nothing behind
     yield
     os.environ.clear()
     os.environ.update(before)

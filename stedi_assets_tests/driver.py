@@ -5,21 +5,21 @@ import dagster as dg
 from stedi_assets.defs.sensors import ROUNDS, landing_sensor
 
 
-def tick(instance: dg.DagsterInstance, cursor: str = "0") -> dg.SensorResult:
+def tick(lake, instance: dg.DagsterInstance, cursor: str = "0") -> dg.SensorResult:
     """One evaluation of the sensor."""
-    from stedi_assets.definitions import defs, io_manager
-
     with dg.build_sensor_context(
-        instance=instance, cursor=cursor, definitions=defs, resources={"io_manager": io_manager}
+        instance=instance,
+        cursor=cursor,
+        definitions=lake.defs,
+        resources={"pipeline": lake.pipeline},
     ) as context:
+        lake.pipeline.refresh()  # as the resource does for each tick
         return landing_sensor(context)
 
 
-def execute(instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
+def execute(lake, instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
     """Whether the run of a request succeeded."""
-    from stedi_assets.definitions import defs
-
-    job = defs.resolve_job_def(request.job_name)
+    job = lake.defs.resolve_job_def(request.job_name)
     return job.execute_in_process(
         instance=instance,
         asset_selection=request.asset_selection,
@@ -29,16 +29,16 @@ def execute(instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
     ).success
 
 
-def until_quiet(instance: dg.DagsterInstance, most: int = 200) -> list[dg.RunRequest]:
+def until_quiet(lake, instance: dg.DagsterInstance, most: int = 200) -> list[dg.RunRequest]:
     """Tick and run until a round of ticks has looked at every date and asked for nothing."""
     requested: list[dg.RunRequest] = []
     cursor, quiet = "0", 0
     while quiet < ROUNDS:
-        result = tick(instance, cursor)
+        result = tick(lake, instance, cursor)
         cursor = result.cursor
         quiet = 0 if result.run_requests else quiet + 1
         for request in result.run_requests:
-            execute(instance, request)
+            execute(lake, instance, request)
             requested.append(request)
         assert len(requested) < most, "it does not become quiet"
     return requested

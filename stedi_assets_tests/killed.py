@@ -8,20 +8,20 @@ import os
 import signal
 
 from stedi_assets.definitions import defs
-from stedi_assets.defs.io_managers import DeltaIOManager
+from stedi_assets.lakehouse.tables import Lakehouse
 
 __all__ = ["defs"]
-_commit = DeltaIOManager._commit
+_replace = Lakehouse.replace
 _TABLE, _WHEN = os.environ["KILLED"].split()
 
 
-def _commit_and_die(self, table, frame, predicate, scope):
+def _replace_and_die(self, table, *arguments, **named):
     if table.name != _TABLE:
-        return _commit(self, table, frame, predicate, scope)
+        return _replace(self, table, *arguments, **named)
     if _WHEN == "after":
-        _commit(self, table, frame, predicate, scope)
+        _replace(self, table, *arguments, **named)
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("not reached")
 
 
-DeltaIOManager._commit = _commit_and_die
+Lakehouse.replace = _replace_and_die

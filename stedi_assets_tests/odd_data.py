@@ -1,7 +1,9 @@
 """Landed objects with every odd case that the contract names, generated from a seed."""
 
+import bz2
 import gzip
 import json
+import lzma
 import random
 from datetime import date
 
@@ -32,7 +34,27 @@ ODD_LINES = {
         '{"Email":"case@example.com","serialNumber":"s","registrationDate":1,"lastUpdateDate":1}',
         "{'email':'single@example.com'}",
         '{"email":"cut@example.com","serialNu',
+        '{"email":"zero@example.com","serialNumber":"z","registrationDate":1655564376361.0,'
+        '"lastUpdateDate":-0.0,"shareWithResearchAsOfDate":1655564376361.000},',
+        '{"email":"zero@example.com","serialNumber":"z","registrationDate":9007199254740992.0,'
+        '"lastUpdateDate":12.0 },\t',
+        '{"email":"a@example.com","serialNumber":"s","registrationDate":9007199254740993.0,'
+        '"lastUpdateDate":1}',
+        '{"email":"a@example.com","serialNumber":"s","registrationDate":1.50,"lastUpdateDate":1}',
+        '{"email":"a@example.com","serialNumber":"s","registrationDate":1.0e0,"lastUpdateDate":1}',
+        '{"email":"a@example.com","serialNumber":"s","registrationDate":"1.0","lastUpdateDate":1}',
+        '{"email":"jose\u0301@example.com","serialNumber":"n","registrationDate":1,'
+        '"lastUpdateDate":1,"shareWithResearchAsOfDate":1}',
+        '{"email":"JOSÉ@example.com","serialNumber":"n","registrationDate":1,'
+        '"lastUpdateDate":2,"shareWithResearchAsOfDate":3}',
+        '{"email":"J̌ᾳ@example.com","serialNumber":"m","registrationDate":1,'
+        '"lastUpdateDate":1,"shareWithResearchAsOfDate":1}',
+        '{"email":"deep@example.com","serialNumber":"s","registrationDate":1,"lastUpdateDate":1,'
+        '"more":' + "[" * 499 + "]" * 499 + "}",
+        '{"email":"deeper@example.com","serialNumber":"s","registrationDate":1,"lastUpdateDate":1,'
+        '"more":' + "[" * 500 + "]" * 500 + "}",
         "[1,2]",
+        ",",
         "null",
         '"text"',
         "{}",
@@ -62,6 +84,14 @@ ODD_LINES = {
         '{"user":"p1@example.com","timestamp":true,"x":1,"y":2,"z":3}',
         '{"user":"p1\ufffd@example.com","timestamp":1,"x":1,"y":2,"z":3}',
         '{"user":"tab\t@example.com","timestamp":1,"x":1,"y":2,"z":3}',
+        '{"user":"p1@example.com","timestamp":1655564400009.0,"x":1.0,"y":2,"z":3} , ',
+        '{"user":"p1@example.com","timestamp":1655564400010,"x":1.0,"y":2,"z":3},'
+        '{"user":"p2@example.com","timestamp":1655564400010,"x":1.0,"y":2,"z":3},',
+        '{"user":"p1@example.com","timestamp":1655564400011,"x":1.0,"y":2,"z":3},,',
+        '{"user":"p1@example.com","timestamp":1655564400011,"x":1.0,"y":2,"z":3}, {"user":',
+        ',{"user":"p1@example.com","timestamp":1655564400011,"x":1.0,"y":2,"z":3}',
+        '{"user":"José@example.com","timestamp":1655564400000,"x":1,"y":2,"z":3}',
+        '{"user":"J̌ᾳ@example.com","timestamp":1655564400000,"x":1,"y":2,"z":3}',
     ],
     "step_trainer": [
         '{"sensorReadingTime":1655564400000,"serialNumber":12345,"distanceFromObject":1}',
@@ -182,6 +212,20 @@ def day_objects(rng: random.Random, folder: str, lines: list[str]) -> dict[str, 
         f"{folder}/latin.json": '{"email":"é@example.com"}'.encode("latin-1"),
         f"{folder}/utf16.json": text[1].encode("utf-16"),
         f"{folder}/noend": rng.choice(lines).encode(),
+        f"{folder}/part-1.7": rng.choice(lines).encode(),
+        f"{folder}/x=5/a.json": rng.choice(lines).encode(),
+        f"{folder}/plain.json.bz2": rng.choice(lines).encode(),
+        f"{folder}/PLAIN.ZST": rng.choice(lines).encode(),
+        f"{folder}/zipped.json.bz2": bz2.compress(text[0].encode()),
+        f"{folder}/zipped.xz": lzma.compress(text[0].encode()),
+        f"{folder}/plain.deflate": rng.choice(lines).encode(),
+        f"{folder}/plain.snappy": rng.choice(lines).encode(),
+        f"{folder}/plain.lz4": rng.choice(lines).encode(),
+        f"{folder}/padded.json.gz": gzip.compress(text[1].encode(), mtime=0) + bytes(512),
+        f"{folder}/padded between.json.gz": gzip.compress(text[2].encode(), mtime=0)
+        + bytes(3)
+        + gzip.compress(b"\n" + text[3].encode(), mtime=0),
+        f"{folder}/garbage.json.gz": gzip.compress(text[4].encode(), mtime=0) + b"garbage",
     }
 
 
@@ -202,3 +246,68 @@ def plain_objects(seed: int = 0, day: date = DATES[0]) -> dict[str, bytes]:
         f"landing/{entity}/ingest_date={day}/{seed}.json": "\n".join(map(compact, found)).encode()
         for entity, found in made.items()
     }
+
+
+def reading_line(number: int) -> str:
+    """A canonical phone reading; another number, another reading."""
+    return (
+        f'{{"user":"p1@example.com","timestamp":{T0 + number},"x":{number % 3}.5,"y":0.25,"z":-1}}'
+    )
+
+
+# Parts of JSON, and of what is nearly JSON, to make texts of.
+_FRAGMENTS = [
+    *("{}", "{", "}", "[", "]", ",", ":", '"', "\\", "\n", "\r", "\r\n", " ", "\t", "\x0b", "\0"),
+    *("null", "true", "1.0", "-0", "1e5", "0.0", "9007199254740993.0", "NaN", "\ufeff", "\ufffd"),
+    *("é", "İ", "\u2028", "\u0085", "🚲", '{"a":1}', ',{"a":1}', "}{", "},{", '"}{"'),
+]
+_SUFFIXES = [".json", ".JSON", ".gz", ".json.gz", ".GZ", ".Gz", "", ".1", ".bz2", ".xz", ".zst"]
+_SUFFIXES += [
+    ".deflate",
+    ".snappy",
+    ".lz4",
+    ".lzo",
+    ".br",
+    ".Z",
+    ".zip",
+    ".csv",
+    ".txt",
+    ".gzip",
+    ".",
+]
+
+
+def fuzzed_line(rng: random.Random, entity: str) -> str:
+    """A record of an entity, an odd line, or something made of parts of one."""
+    line = rng.choice([compact(MAKERS[entity](rng)), rng.choice(ODD_LINES[entity])])
+    for _ in range(rng.choice([0, 0, 0, 1, 1, 2, 5])):
+        at = rng.randrange(len(line) + 1)
+        gone = rng.choice([0, 0, 1, 2, 10])
+        line = line[:at] + rng.choice(_FRAGMENTS) + line[at + gone :]
+    return line
+
+
+def fuzzed_text(rng: random.Random, entity: str) -> str:
+    """Lines of an entity with line ends of every kind, in one line or in many."""
+    separators = rng.choice([["\n"], ["\n", "\r\n", "\r", "\n\n"], ["", " ", ",", " ,\t", "\n"]])
+    lines = [fuzzed_line(rng, entity) for _ in range(rng.choice([0, 1, 2, 10, 60]))]
+    return "".join(line + rng.choice(separators) for line in lines)
+
+
+def fuzzed_object(rng: random.Random, entity: str, folder: str) -> tuple[str, bytes]:
+    """Key and bytes of an object: any name, any text, sometimes zipped, cut or damaged."""
+    clean = rng.random() < 0.3
+    lines = [compact(MAKERS[entity](rng)) for _ in range(rng.randrange(1, 30))]
+    text = "\n".join(lines) if clean else fuzzed_text(rng, entity)
+    data = rng.choice([b"", b"", b"", b"\xef\xbb\xbf"]) + text.encode()
+    stem = "".join(rng.choices("ab-+=%?*[]{}é .~#&", [9, 9] + [1] * 16, k=rng.randrange(1, 9)))
+    name = f"{rng.choice(['', '', 'sub/', 'x=1/', 'e é/'])}n{stem}{rng.choice(_SUFFIXES)}"
+    if name.lower().endswith(".gz") and rng.random() < 0.9:
+        half = rng.randrange(len(data) + 1)
+        members = rng.choice([[data], [data[:half], data[half:]]])
+        padding = bytes(rng.choice([0, 0, 1, 100]))
+        data = b"".join(gzip.compress(member, mtime=0) + padding for member in members)
+    if rng.random() < 0.1:
+        at = rng.randrange(len(data) + 1)
+        data = data[:at] + rng.choice([b"", rng.randbytes(1) + data[at + 1 :], b"\xff"])
+    return f"{folder}/{name}", data

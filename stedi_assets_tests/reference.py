@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import json
 import re
+import unicodedata
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import date
+from itertools import accumulate
 
 FIELDS = {
     "customer": {
@@ -31,6 +33,7 @@ REQUIRED = {
     "step_trainer": set(FIELDS["step_trainer"]),
 }
 SPACE = " \t\r\n"
+MAX_DEPTH = 500
 
 
 class Literal(str):
@@ -72,19 +75,28 @@ DECODER = json.JSONDecoder(
 )
 
 
+def depth(text: str) -> int:
+    """How many objects and arrays of a JSON text lie in one another."""
+    brackets = re.sub(r'"(?:\\.|[^"\\])*"|[^\[\]{}]', "", text)
+    return max(accumulate(1 if bracket in "[{" else -1 for bracket in brackets))
+
+
 def pieces(line: str) -> Iterator[tuple[dict | None, str]]:
     """(object, its text) for every record of a line; (None, rest) for a malformed rest."""
-    rest = line.strip(SPACE)
+    rest, commas = line.strip(SPACE), ""
     while rest:
+        text = rest.removeprefix(commas).lstrip(SPACE)  # a lone comma after an object
+        if not text:
+            return
         try:
-            found, end = DECODER.raw_decode(rest)
+            found, end = DECODER.raw_decode(text)
         except (ValueError, RecursionError):
             found = end = None
-        if not isinstance(found, dict):
+        if not isinstance(found, dict) or depth(text[:end]) > MAX_DEPTH:
             yield None, rest
             return
-        yield found, rest[:end]
-        rest = rest[end:].lstrip(SPACE)
+        yield found, text[:end]
+        rest, commas = text[end:].lstrip(SPACE), ","
 
 
 def value_of(value: object, kind: type) -> object:
@@ -97,9 +109,11 @@ def value_of(value: object, kind: type) -> object:
         raise ValueError
     number = float(value)
     if kind is int:
-        if not re.fullmatch("-?[0-9]+", value) or not -(2**63) <= int(value) < 2**63:
+        digits = re.sub(r"\.0+$", "", value)
+        least, most = (-(2**63), 2**63 - 1) if digits == value else (-(2**53), 2**53)
+        if not re.fullmatch("-?[0-9]{1,20}", digits) or not least <= int(digits) <= most:
             raise ValueError
-        return int(value)
+        return 0 if number == 0 else int(digits)
     if number in (float("inf"), float("-inf")):
         raise ValueError
     return 0.0 if number == 0 else number
@@ -151,6 +165,11 @@ def day_of(entity: str, key: str, first: date, today: date) -> date | None:
     except ValueError:
         return None
     return day if first <= day <= today else None
+
+
+def compared(email: str) -> str:
+    """An email as it is compared and stored."""
+    return unicodedata.normalize("NFC", email.strip(SPACE).lower())
 
 
 def lowest(value: object) -> tuple:
@@ -208,13 +227,13 @@ def expected_tables(
 
     current: dict[str, dict] = {}
     for row in good["customer"]:
-        email = row["email"].strip(SPACE).lower()
+        email = compared(row["email"])
         mine = {**row, "email": email, "serialNumber": row["serialNumber"].strip(SPACE)}
         if email not in current or standing(mine) > standing(current[email]):
             current[email] = mine
     trusted = {email: row for email, row in current.items() if shares(row)}
 
-    readings = [{**r, "user": r["user"].strip(SPACE).lower()} for r in good["accelerometer"]]
+    readings = [{**r, "user": compared(r["user"])} for r in good["accelerometer"]]
     readings = [
         r
         for r in readings

@@ -1,5 +1,6 @@
 """An engine that cannot be had is one clear line; keys are where nobody sees them."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -13,8 +14,10 @@ from click.testing import CliRunner
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
-from stedi_assets.spark import session as engine
-from stedi_assets.spark.session import SparkSessions, check_engine, diagnosis, server_options
+from stedi_assets.spark import options, preflight
+from stedi_assets.spark.options import server_options
+from stedi_assets.spark.preflight import check_engine
+from stedi_assets.spark.session import SparkSessions
 
 
 def refusal(monkeypatch, spark: str) -> str:
@@ -60,13 +63,18 @@ def test_another_java_is_named(monkeypatch, tmp_path, version, number):
     assert f"is Java {number}: say with JAVA_HOME" in refusal(monkeypatch, "local[2]")
 
 
-@pytest.mark.parametrize("what", ["sc://127.0.0.1:{port}", "spark://127.0.0.1:{port}"])
-def test_a_server_that_does_not_answer_is_named(monkeypatch, what):
-    monkeypatch.setattr(engine, "_ANSWER_SECONDS", 1)
-    address = what.format(port=free_port())
-    said = refusal(monkeypatch, address)
-    assert f"answers at STEDI_SPARK={address}" in said
-    assert "docs/deploying.md" in said
+@pytest.mark.parametrize(
+    ("check", "address"),
+    [
+        (preflight.check_connect_server, "sc://127.0.0.1:{port}"),
+        (preflight.check_master, "spark://127.0.0.1:{port}"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named(check, address):
+    address = address.format(port=free_port())
+    with pytest.raises(StediError, match=r"docs/deploying\.md") as error:
+        check(address, 1)
+    assert f"answers at STEDI_SPARK={address}" in str(error.value)
 
 
 @pytest.fixture
@@ -86,16 +94,15 @@ def mute_port() -> Iterator[int]:
         server.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_server_that_is_no_spark_is_named(monkeypatch, mute_port):
-    monkeypatch.setattr(engine, "_ANSWER_SECONDS", 1)
-    said = refusal(monkeypatch, f"sc://127.0.0.1:{mute_port}")
-    assert "No Spark Connect server answers" in said
+def test_a_server_that_is_no_spark_is_named(mute_port):
+    with pytest.raises(StediError, match="No Spark Connect server answers"):
+        preflight.check_connect_server(f"sc://127.0.0.1:{mute_port}", 1)
 
 
-def test_the_token_of_a_server_is_not_shown(monkeypatch):
-    monkeypatch.setattr(engine, "_ANSWER_SECONDS", 1)
-    said = refusal(monkeypatch, f"sc://127.0.0.1:{free_port()}/;token=secret-token")
-    assert "secret-token" not in said
+def test_the_token_of_a_server_is_not_shown():
+    with pytest.raises(StediError) as error:
+        preflight.check_connect_server(f"sc://127.0.0.1:{free_port()}/;token=secret-token", 1)
+    assert "secret-token" not in str(error.value)
 
 
 class _Spark:
@@ -126,52 +133,33 @@ def test_a_version_that_does_not_fit_is_named(spark, delta, extensions, message)
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("message", "said"),
-    [
-        ("[JAVA_GATEWAY_EXITED] Java gateway process exited", "io.delta:delta-spark_4.1_2.13"),
-        ("[DATA_SOURCE_NOT_FOUND] Failed to find the data source: delta", "there is no Delta"),
-        ("java.lang.ClassNotFoundException: io.delta.package", "there is no Delta"),
-        ("ClassNotFoundException: Class org.apache.hadoop.fs.s3a.S3AFileSystem not found", "s3://"),
-        ('UnsupportedFileSystemException: No FileSystem for scheme "s3"', "s3:// URIs"),
-        ("java.lang.NoSuchMethodError: 'void org.apache.spark.X'", "do not fit one another"),
-        ("Status Code: 403; Error Code: InvalidAccessKeyId", "refuses its keys"),
-        ("[PYTHON_VERSION_MISMATCH] Python in worker has different", "PYSPARK_PYTHON"),
-        ("<_InactiveRpcError status = StatusCode.UNAVAILABLE", "went away"),
-    ],
-)
-def test_what_an_engine_says_becomes_what_to_do(message, said):
-    told = diagnosis(RuntimeError(f"{message}\n\tat org.apache.spark"), "sc://host:15002")
-    assert told is not None
-    assert said in told
-    assert "\n" not in told
-
-
 def test_options_hold_no_key_and_name_the_lakes_endpoint():
     settings = load_settings()
-    options = server_options(settings)
-    assert options["spark.hadoop.fs.s3a.endpoint"] == settings.endpoint
-    assert not any("key" in name or "stedi-local-only" in value for name, value in options.items())
+    found = server_options(settings)
+    assert found["spark.hadoop.fs.s3a.endpoint"] == settings.endpoint
+    secret = os.environ["AWS_SECRET_ACCESS_KEY"]
+    assert not any("key" in name or secret in value for name, value in found.items())
 
 
 def test_keys_reach_spark_as_variables():
-    assert engine.s3_keys(load_settings()) == {
-        "AWS_ACCESS_KEY_ID": "stedi",
-        "AWS_SECRET_ACCESS_KEY": "stedi-local-only",
+    assert options.s3_keys(load_settings()) == {
+        name: os.environ[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
     }
 
 
 ROLE = """
-import boto3, datetime
+import datetime
+import botocore.session
 from botocore.credentials import RefreshableCredentials
-from stedi_assets.spark import session as engine
-from stedi_assets.lakehouse import object_store as lake
+from stedi_assets.spark import options
 from stedi_assets.settings import load_settings
-settings = load_settings()
 soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
-lake.open_lake(settings).client._request_signer._credentials = RefreshableCredentials(
-    "key of a role", "secret of a role", "token", soon, lambda: {}, "iam-role")
-print(engine.s3_keys(settings), engine.s3_options(settings))
+role = RefreshableCredentials("key of a role", "secret of a role", "token", soon, dict, "iam-role")
+botocore.session.Session.get_credentials = lambda self: role
+settings = load_settings()
+assert options.has_role(settings)
+assert options.credentials(settings).token == "token"
+print(options.s3_keys(settings), options.s3_options(settings))
 """
 
 
@@ -187,16 +175,16 @@ def test_spark_conf_prints_what_a_server_is_started_with():
     assert result.exit_code == 0
     lines = dict(line.split(" ", 1) for line in result.output.splitlines())
     assert lines == server_options(load_settings())
-    assert "stedi-local-only" not in result.output
+    assert os.environ["AWS_SECRET_ACCESS_KEY"] not in result.output
 
 
 @pytest.mark.spark
 def test_jars_that_cannot_be_had_are_named(monkeypatch, tmp_path):
     program = (
-        "from stedi_assets import engine\n"
-        "engine.PACKAGES = ('no.such:jar:1.0',)\n"
-        "from stedi_assets.settings import StediError\n"
-        "try: engine.SparkSessions().spark_session\n"
+        "from stedi_assets.spark import options, session\n"
+        "options.PACKAGES = ('no.such:jar:1.0',)\n"
+        "from stedi_assets.errors import StediError\n"
+        "try: session.SparkSessions().spark_session\n"
         "except StediError as error: print('SAID', error)\n"
     )
     monkeypatch.setenv("STEDI_SPARK", "local[1]")

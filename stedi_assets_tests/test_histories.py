@@ -102,4 +102,4 @@ def test_any_history_through_catch_up_ends_in_the_reference_tables(new_lake, his
 def test_any_history_through_sensor_and_runs_ends_in_the_reference_tables(new_lake, history, scope):
     lake = new_lake(consent_scope=scope, quiet_seconds="0")
     with dg.DagsterInstance.ephemeral() as instance:
-        happen(lake, history, lambda: driver.until_quiet(instance))
+        happen(lake, history, lambda: driver.until_quiet(lake, instance))

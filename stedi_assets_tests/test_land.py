@@ -260,3 +260,30 @@ def test_landed_dates(s3: Any, prefix: str, source: Any) -> None:
         "accelerometer": [],
         "step_trainer": [date(2022, 6, 19)],
     }
+
+
+def test_a_file_whose_name_is_not_utf8_is_named_and_the_others_land(
+    s3: Any, prefix: str, source: Any
+) -> None:
+    folder = source({"customer/a.json": b"1", "customer/b.json": b"2"})
+    os.rename(folder / "customer" / "b.json", os.fsencode(folder / "customer") + b"/caf\xe9.json")
+    os.mkdir(os.fsencode(folder) + b"/caf\xe9s")
+    landed = land(s3, "stedi", prefix, folder, DAY)
+    assert landed.sent == 1
+    assert [warning.encode() and "caf\\xe9" in warning for warning in landed.warnings] == [True] * 2
+    assert list(objects(s3, prefix)) == ["landing/customer/ingest_date=2022-06-18/a.json"]
+
+
+@pytest.mark.parametrize(
+    ("files", "day"),
+    [
+        ({"customer/a.json": b"1"}, date(2022, 6, 17)),
+        ({"customer/a.json": b"1", "customer/ingest_date=2031-01-01/b.json": b"2"}, DAY),
+    ],
+)
+def test_a_date_that_no_table_takes_in_is_refused_before_anything_is_sent(
+    s3: Any, prefix: str, source: Any, files: dict[str, bytes], day: date
+) -> None:
+    with pytest.raises(LandError, match=r"outside the partition range \(2022-06-18 to 2022-07-01"):
+        land(s3, "stedi", prefix, source(files), day, between=(DAY, date(2022, 7, 1)))
+    assert objects(s3, prefix) == {}

@@ -3,16 +3,20 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import BotoCoreError, ClientError
 
 from stedi_assets.local import s3_server as local
+from stedi_assets.local import seaweedfs
 
 RUN = """
 import sys
@@ -210,8 +214,8 @@ def test_two_folders_have_servers_of_their_own(folder: Path) -> None:
         assert one.endpoint != two.endpoint
         local.client(one).put_object(Bucket="stedi", Key="mine", Body=b"1")
         assert "mine" not in str(local.client(two).list_objects_v2(Bucket="stedi"))
-        assert not local._is_ours(two.pid, folder)
-        assert local._is_ours(two.pid, other)
+        assert not seaweedfs.is_ours(two.pid, folder)
+        assert seaweedfs.is_ours(two.pid, other)
     assert servers(other) == []
 
 
@@ -231,11 +235,123 @@ def test_an_orphan_is_used_again_and_then_stopped(
 def test_a_state_file_of_a_dead_server_or_a_stranger_is_not_believed(folder: Path) -> None:
     folder.mkdir()
     state = {"endpoint": "http://127.0.0.1:9", "metrics": "", "pid": os.getpid()}
-    for text in (json.dumps(state), "{", "[]", json.dumps(state | {"pid": 2**22 + 1})):
+    state |= {"access_key": "key", "secret_key": "secret"}
+    for text in (json.dumps(state), json.dumps(state | {"pid": 2**22 + 1})):
         (folder / "server.json").write_text(text)
         with local.local_s3(folder) as server:
             assert server.pid != os.getpid()
             assert server.endpoint != state["endpoint"]
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", '{"endpoint": "http://127.0.0.1:9"}'])
+def test_a_living_server_whose_state_file_is_lost_or_cut_off_is_used(
+    folder: Path, text: str | None
+) -> None:
+    with local.local_s3(folder) as first:
+        local.client(first).put_object(Bucket="stedi", Key="mine", Body=b"1")
+        if text is None:
+            (folder / "server.json").unlink()
+        else:
+            (folder / "server.json").write_text(text)
+        with local.local_s3(folder) as second:
+            assert second == first
+        assert servers(folder) == [first.pid]
+    assert servers(folder) == []
+
+
+def test_a_server_that_dies_under_a_command_is_started_again_where_it_was(
+    start: Callable[..., subprocess.Popen[str]], folder: Path
+) -> None:
+    process = holding(start, folder.with_name("mark"))
+    before = seaweedfs.running(folder)
+    assert before is not None
+    local.client(before).put_object(Bucket="stedi", Key="mine", Body=b"1")
+    os.kill(before.pid, signal.SIGKILL)
+
+    def is_back() -> bool:
+        try:
+            return bool(local.client(before).get_object(Bucket="stedi", Key="mine"))
+        except (BotoCoreError, ClientError):
+            return False
+
+    until(is_back)
+    assert servers(folder) not in ([], [before.pid])
+    process.terminate()
+    process.wait(30)
+    assert servers(folder) == []
+    assert "is started again" in process.stderr.read()
+
+
+def test_the_folder_and_its_secrets_are_the_owners_alone(folder: Path) -> None:
+    folder.mkdir(mode=0o755)
+    with local.local_s3(folder) as server:
+        assert folder.stat().st_mode & 0o777 == 0o700
+        for name in ("keys.json", "server.json", "key.pem", "security.toml"):
+            assert (folder / name).stat().st_mode & 0o777 == 0o600
+        assert server.secret_key not in repr(server)
+        assert server.secret_key not in seaweedfs.command_line(server.pid)
+
+
+def test_keys_are_random_kept_and_the_only_ones(folder: Path) -> None:
+    """An older lake had fixed keys: its data stays, its keys do not."""
+    folder.mkdir()
+    old = {"access_key": "stedi", "secret_key": "stedi-local-only"}
+    (folder / "keys.json").write_text(json.dumps(old))
+    with local.local_s3(folder) as server:
+        local.client(server).put_object(Bucket="stedi", Key="mine", Body=b"1")
+    (folder / "keys.json").unlink()
+    with local.local_s3(folder) as server:
+        assert server.secret_key != old["secret_key"]
+        assert local.client(server).get_object(Bucket="stedi", Key="mine")["Body"].read() == b"1"
+        with pytest.raises(ClientError):
+            local.client(replace(server, **old)).get_object(Bucket="stedi", Key="mine")
+    with local.local_s3(folder) as again:
+        assert (again.access_key, again.secret_key) == (server.access_key, server.secret_key)
+
+
+# Another user without a key: HTTP of every kind on every port, and gRPC to the filer.
+WITHOUT_A_KEY = """
+import http.client, sys, grpc
+paths = ["/buckets/stedi/landing/a.json", "/stedi/landing/a.json", "/dir/lookup?volumeId=1",
+         "/dir/assign", "/col/delete?collection=stedi", "/vol/status", "/api/buckets"]
+for port in map(int, sys.argv[1:]):
+    for method in ("GET", "PUT", "POST", "DELETE"):
+        for path in paths:
+            try:
+                one = http.client.HTTPConnection("127.0.0.1", port, timeout=3)
+                one.request(method, path, body=b"x" if method in ("PUT", "POST") else None)
+                answer = one.getresponse()
+                if answer.status < 400 or b"secret" in answer.read():
+                    print(method, port, path, answer.status)
+            except (OSError, http.client.HTTPException):
+                pass
+    folder = b"/buckets/stedi/landing"
+    ask = grpc.insecure_channel(f"127.0.0.1:{port}").unary_stream(
+        "/filer_pb.SeaweedFiler/ListEntries", lambda body: body, lambda body: body)
+    try:
+        print("gRPC", port, list(ask(b"\\n" + bytes([len(folder)]) + folder, timeout=3)))
+    except grpc.RpcError:
+        pass
+"""
+
+
+def test_no_port_serves_or_deletes_objects_without_a_key(folder: Path) -> None:
+    as_nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    is_root = os.geteuid() == 0 and shutil.which("setpriv")
+    with local.local_s3(folder) as server:
+        s3 = local.client(server)
+        s3.put_object(Bucket="stedi", Key="landing/a.json", Body=b"secret" * 1000)
+        ports = seaweedfs.ports_of(folder, server.pid).values()
+        done = subprocess.run(
+            [*(as_nobody if is_root else []), sys.executable, "-c", WITHOUT_A_KEY]
+            + [str(port) for port in ports],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            cwd="/",
+        )
+        assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)
+        assert s3.get_object(Bucket="stedi", Key="landing/a.json")["ContentLength"] == 6000
 
 
 def test_every_port_is_on_loopback(folder: Path) -> None:
@@ -269,9 +385,10 @@ def test_foreign_settings_neither_leak_nor_disturb(
     environ = json.loads(out)
     aws = {name: value for name, value in environ.items() if name.startswith("AWS_")}
     assert aws.pop("AWS_ENDPOINT_URL").startswith("http://127.0.0.1:")
+    assert len(aws.pop("AWS_ACCESS_KEY_ID")) == 20
+    assert len(aws.pop("AWS_SECRET_ACCESS_KEY")) == 40
     assert aws == {
-        "AWS_ACCESS_KEY_ID": "stedi",
-        "AWS_SECRET_ACCESS_KEY": "stedi-local-only",
+        "AWS_ALLOW_HTTP": "true",
         "AWS_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
@@ -283,7 +400,7 @@ def test_foreign_settings_neither_leak_nor_disturb(
 
 
 def test_a_prefix_of_the_same_bucket_stays() -> None:
-    server = local.LocalS3("http://127.0.0.1:1", "", 1)
+    server = local.LocalS3("http://127.0.0.1:1", "", 1, "key", "secret")
     for lake, expected in {
         "s3://stedi/mine": "s3://stedi/mine",
         "s3://stedi-other/mine": "s3://stedi",
@@ -294,8 +411,8 @@ def test_a_prefix_of_the_same_bucket_stays() -> None:
 
 
 def test_no_build_for_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    monkeypatch.setattr(local.sys, "executable", "/no/such/python")
-    monkeypatch.setattr(local.shutil, "which", lambda *_: None)
+    monkeypatch.setattr(seaweedfs.sys, "executable", "/no/such/python")
+    monkeypatch.setattr(seaweedfs.shutil, "which", lambda *_: None)
     with pytest.raises(local.LocalS3Error, match="set STEDI_LAKE") as error, local.local_s3(folder):
         pass
     assert "\n" not in str(error.value)
@@ -304,7 +421,7 @@ def test_no_build_for_this_machine(monkeypatch: pytest.MonkeyPatch, folder: Path
 def test_a_server_that_ends_at_once_names_the_log(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    monkeypatch.setattr(local, "_binary", lambda: "/bin/false")
+    monkeypatch.setattr(seaweedfs, "binary", lambda: "/bin/false")
     with pytest.raises(local.LocalS3Error, match=r"server\.log"), local.local_s3(folder):
         pass
     assert not (folder / "server.json").exists()

@@ -10,19 +10,17 @@ from stedi_assets.privacy.vacuum import UNDER_WAY_HOURS
 from stedi_assets_tests.odd_data import DATES, plain_objects
 
 
-def run(job: str) -> dg.ExecuteInProcessResult:
-    from stedi_assets.definitions import defs
-
+def run(lake, job: str) -> dg.ExecuteInProcessResult:
     with dg.DagsterInstance.ephemeral() as instance:
-        return defs.resolve_job_def(job).execute_in_process(instance=instance)
+        return lake.defs.resolve_job_def(job).execute_in_process(instance=instance)
 
 
 @pytest.mark.slow
 def test_the_daily_sweep_builds_what_the_sensor_missed_and_maintenance_keeps_the_tables(lake):
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
-    assert run("daily_sweep").success
+    assert run(lake, "daily_sweep").success
     assert lake.differences() == {}
-    assert run("maintenance").success
+    assert run(lake, "maintenance").success
     assert lake.differences() == {}
     assert lake.catch_up() == 0
 

@@ -1,61 +1,24 @@
-"""The sensor and the decision it asks."""
+"""The sensor, and what it requests of Dagster."""
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 
 import dagster as dg
 import pytest
-from stedi_assets.incremental.date_ranges import stretches
-from stedi_assets.incremental.stale_markers import Mark
 
-from stedi_assets.defs import io_managers as io_manager
 from stedi_assets.defs import sensors
-from stedi_assets.defs.sensors import MOST_PERIODS, ROUNDS, WORK_TAG, is_quiet, spans_to_look_at
+from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.change_detection import Listing
-from stedi_assets.incremental.ledger import Built
-from stedi_assets.incremental.planner import Work, changed_partitions, what_must_run
+from stedi_assets.incremental import inputs
+from stedi_assets.incremental.change_detection import LandingListing
 from stedi_assets.landing.reader import LandedObject
+from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import landed, person
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
-ENTRY = Built.of([ONE], ["file"])
-
-
-@pytest.mark.parametrize(
-    ("listed", "ledger", "files", "changed"),
-    [
-        ((ONE,), ENTRY, {"file"}, False),
-        ((TWO,), ENTRY, {"file"}, True),  # rewritten under its name
-        ((), ENTRY, {"file"}, True),  # deleted
-        ((ONE,), None, set(), True),  # new
-        ((ONE,), ENTRY, {"other file"}, True),  # another write came after the ledger's
-        ((), None, set(), False),  # nothing landed, nothing built
-    ],
-)
-def test_a_partition_is_changed_when_it_is_not_built_from_what_is_listed(
-    listed, ledger, files, changed
-):
-    partition = ("customer", DAY)
-    entries = {partition: {ledger}} if ledger else {}
-    of_files = {partition: frozenset(files)} if files else {}
-    found = changed_partitions({partition: listed}, entries, of_files)
-    assert found == ({partition} if changed else set())
-
-
-def test_changed_dates_run_first_then_stale_tables_upstream_first():
-    marks = [Mark("machine_learning_curated", DAY, "a"), Mark("accelerometer_trusted", DAY, "b")]
-    assert what_must_run([DAY, DAY + timedelta(1)], marks) == [Work((), DAY, DAY + timedelta(1))]
-    assert what_must_run([], marks) == [Work(("accelerometer_trusted",), DAY, DAY)]
-    assert what_must_run([], []) == []
-
-
-def test_stretches_are_of_consecutive_days_and_bounded():
-    days = [DAY + timedelta(n) for n in (0, 1, 2, 4)]
-    assert stretches(days, most=2) == [(days[0], days[1]), (days[2], days[2]), (days[3], days[3])]
 
 
 def test_all_dates_are_looked_at_within_the_rounds():
@@ -64,7 +27,7 @@ def test_all_dates_are_looked_at_within_the_rounds():
     looked = [
         {
             day
-            for first, last in spans_to_look_at(DAY, days[-1], built, tick)
+            for first, last in ranges_to_list(DAY, days[-1], built, tick)
             for day in days
             if (first is None or first <= day) and (last is None or day <= last)
         }
@@ -78,14 +41,8 @@ def test_all_dates_are_looked_at_within_the_rounds():
 def test_a_date_that_is_new_is_looked_at_in_every_tick(number):
     old, today = date(2022, 6, 18), date(2026, 11, 24)
     for built in (set(), {old + timedelta(n) for n in range(1, 1000)}):
-        spans = spans_to_look_at(old, today, built, number, {old, *built})
+        spans = ranges_to_list(old, today, built, number, {old, *built})
         assert any((a is None or a <= old) and (b is None or old <= b) for a, b in spans)
-
-
-def definitions() -> dg.Definitions:
-    from stedi_assets.definitions import defs
-
-    return defs
 
 
 @pytest.fixture
@@ -98,64 +55,64 @@ def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, insta
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
     lake.put({"landing/customer/stray.json": b"{}"})
-    requested = [request.job_name for request in until_quiet(instance)]
+    requested = [request.job_name for request in until_quiet(lake, instance)]
     assert lake.differences() == {}
-    assert requested[:2] == ["lakehouse", "lakehouse"]
-    assert "settle_membership" in requested
+    assert requested == ["Lakehouse", "Lakehouse", "catch_up"]
 
 
 def test_the_sensor_waits_for_the_quiet_period(new_lake, instance):
     lake = new_lake(quiet_seconds="3600")
     lake.put(plain_objects())
-    assert tick(instance).skip_reason
+    assert tick(lake, instance).skip_reason
 
 
 def test_objects_that_keep_landing_do_not_keep_a_date_waiting(lake):
     period = lake.lake.settings.quiet_seconds
     now = datetime(2026, 1, 1, 12, tzinfo=UTC)
-    for waited, quiet in ((period * 3, False), (period * (MOST_PERIODS + 1), True)):
-        listing = Listing(
+    for waited, quiet in ((period * 3, False), (period * (MAX_PERIODS + 1), True)):
+        listing = LandingListing(
             objects={("customer", DAY): (ONE, TWO)},
-            when={ONE: now - timedelta(seconds=waited), TWO: now},
+            last_modified={ONE: now - timedelta(seconds=waited), TWO: now},
         )
-        assert is_quiet(lake.lake, listing, ("customer", DAY), now) == quiet
+        assert is_quiet(lake.pipeline, listing, ("customer", DAY), now) == quiet
 
 
 def test_a_run_is_requested_once_and_the_next_waits_for_it(new_lake, instance):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
-    (request,) = tick(instance).run_requests
+    (request,) = tick(lake, instance).run_requests
     assert dict(request.tags) | {WORK_TAG: ""} == {
         "dagster/asset_partition_range_start": str(DATES[0]),
         "dagster/asset_partition_range_end": str(DATES[1]),
         WORK_TAG: "",
-        "stedi/does": "the whole graph for 2022-06-18 to 2022-06-19",
+        "stedi/does": "all tables for 2022-06-18 to 2022-06-19",
     }
-    job = definitions().resolve_job_def("lakehouse")
+    job = lake.defs.resolve_job_def("Lakehouse")
     instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
-    assert tick(instance).skip_reason.skip_message.startswith("A run is under way")
+    assert tick(lake, instance).skip_reason.skip_message.startswith("Skipped: run ")
 
 
 def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(new_lake, instance, monkeypatch):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
-    job = definitions().resolve_job_def("lakehouse")
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    job = lake.defs.resolve_job_def("Lakehouse")
+    ours = {WORK_TAG: "requested by the sensor"}
+    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=ours)
     instance.report_engine_event("started", run)
-    assert tick(instance).skip_reason
+    assert tick(lake, instance).skip_reason
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
-    monkeypatch.setattr(sensors, "LOST_AFTER", timedelta(0))
-    assert tick(instance).run_requests
+    monkeypatch.setattr(sensors, "HEARTBEAT_TIMEOUT", timedelta(0))
+    assert tick(lake, instance).run_requests
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
     told = [entry.message for entry in instance.all_logs(run.run_id)]
-    assert "Taken for lost by the landing sensor." in told
+    assert "Marked as failed by the landing sensor: no events." in told
 
 
 def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instance, capfd):
     lake = new_lake(quiet_seconds="0")
     names = ["stray.json", "ingest_date=2022-02-30/bad.json", "ingest_date=2199-01-01/late.json"]
     lake.put({f"landing/customer/{name}": b"{}" for name in names})
-    until_quiet(instance)
+    until_quiet(lake, instance)
     said = "".join(capfd.readouterr())
     assert [name for name in names if f"landing/customer/{name}" not in said] == []
     assert len(list(lake.lake.objects("landing/customer/"))) == len(names)
@@ -168,7 +125,7 @@ def test_one_date_that_cannot_be_built_is_reported_loudly_and_holds_up_no_other(
 ):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
-    read = io_manager.read_landed
+    read = inputs.read_landed
 
     def read_all_but_one_date(spark, s3, entity, objects):
         if any(f"ingest_date={DATES[0]}" in o.key for o in objects):
@@ -176,14 +133,14 @@ def test_one_date_that_cannot_be_built_is_reported_loudly_and_holds_up_no_other(
         return read(spark, s3, entity, objects)
 
     with monkeypatch.context() as patch:
-        patch.setattr(io_manager, "read_landed", read_all_but_one_date)
-        with pytest.raises(StediError, match="failed 3 times and is not requested again"):
-            until_quiet(instance)
+        patch.setattr(inputs, "read_landed", read_all_but_one_date)
+        with pytest.raises(StediError, match=r"Gave up on .* after 3 failed runs"):
+            until_quiet(lake, instance)
         assert {row[-1] for row in lake.table("machine_learning_curated")} == {DATES[1]}
-        with pytest.raises(StediError, match="failed 3 times"):
-            tick(instance)
+        with pytest.raises(StediError, match="after 3 failed runs"):
+            tick(lake, instance)
     lake.put(plain_objects(3, DATES[0]))  # something new there: it is tried again
-    until_quiet(instance)
+    until_quiet(lake, instance)
     assert lake.differences() == {}
 
 
@@ -191,10 +148,10 @@ def test_a_tick_that_fails_half_way_loses_nothing(new_lake, instance, monkeypatc
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
     with monkeypatch.context() as patch:
-        patch.setattr(sensors.stale, "marks", lambda _lake: 1 / 0)
+        patch.setattr(sensors, "plan_runs", lambda *_arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            tick(instance)
-    assert tick(instance).run_requests
+            tick(lake, instance)
+    assert tick(lake, instance).run_requests
 
 
 @pytest.mark.slow
@@ -202,50 +159,51 @@ def test_nothing_is_lost_with_the_cursor_and_dagsters_database(new_lake, instanc
     """Also: landed in the same second, in an old date, rewritten, deleted."""
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[2]))
-    until_quiet(instance)
+    until_quiet(lake, instance)
     lake.put(landed("customer", DATES[1], "one", person(11, 0, 1)))
     lake.put(landed("customer", DATES[1], "two", person(12, 0, 1)))
     lake.put(landed("customer", DATES[0], "1.json", person(1, 0, 1)))
     lake.remove(f"landing/accelerometer/ingest_date={DATES[2]}/2.json")
     with dg.DagsterInstance.ephemeral() as another:
-        until_quiet(another)
+        until_quiet(lake, another)
     assert lake.differences() == {}
 
 
 def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_lake, instance):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
-    (request,) = tick(instance).run_requests
-    job = definitions().resolve_job_def("lakehouse")
+    (request,) = tick(lake, instance).run_requests
+    job = lake.defs.resolve_job_def("Lakehouse")
     for _ in range(3):
         run = instance.create_run_for_job(
             job, tags={WORK_TAG: request.tags[WORK_TAG]}, status=dg.DagsterRunStatus.FAILURE
         )
         assert run
-    with pytest.raises(StediError, match="failed 3 times"):
-        tick(instance)
+    with pytest.raises(StediError, match="after 3 failed runs"):
+        tick(lake, instance)
 
 
-def test_a_date_that_was_given_up_holds_up_no_settling_which_is_asked_for_once(new_lake, instance):
+def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]))
     lake.materialize(DATES[0])
     lake.put(plain_objects(2, DATES[1]))
 
     def failed(request: dg.RunRequest) -> None:
-        job = definitions().resolve_job_def(request.job_name)
+        job = lake.defs.resolve_job_def(request.job_name)
         failure = {"tags": request.tags, "status": dg.DagsterRunStatus.FAILURE}
         instance.create_run_for_job(job, **failure)
 
     for _ in range(3):
-        (request,) = tick(instance).run_requests
+        (request,) = tick(lake, instance).run_requests
         assert request.partition_key == str(DATES[1])
         failed(request)
-    (settling,) = tick(instance).run_requests
-    assert settling.job_name == "settle_membership"
-    failed(settling)
-    with pytest.raises(StediError, match="failed 3 times"):
-        tick(instance)
+    for _ in range(3):
+        (refresh,) = tick(lake, instance).run_requests
+        assert refresh.job_name == "catch_up"
+        failed(refresh)
+    with pytest.raises(StediError, match="after 3 failed runs"):
+        tick(lake, instance)
 
 
 def test_a_tick_while_s3_is_away_fails_in_one_line_and_the_next_goes_on(
@@ -253,8 +211,9 @@ def test_a_tick_while_s3_is_away_fails_in_one_line_and_the_next_goes_on(
 ):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
-    with monkeypatch.context() as away:
-        away.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with monkeypatch.context() as environment:
+        environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        away = TestLake()
         with pytest.raises(StediError, match="The embedded lake is not running"):
-            tick(instance)
-    assert tick(instance).run_requests
+            tick(away, instance)
+    assert tick(lake, instance).run_requests

@@ -29,7 +29,7 @@ def spark_conf() -> None:
 
     Keys are not among it: give the AWS variables to the process that starts Spark.
     """
-    from stedi_assets.spark.session import server_options
+    from stedi_assets.spark.options import server_options
 
     for name, value in server_options(load_settings()).items():
         click.echo(f"{name} {value}")

@@ -30,7 +30,7 @@ from stedi_assets.incremental.planner import (
 )
 from stedi_assets.incremental.reconcile import built_dates
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
-from stedi_assets.landing.upload import landed_dates
+from stedi_assets.landing.layout import landed_dates
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 

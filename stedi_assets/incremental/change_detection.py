@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from stedi_assets.lakehouse.object_store import ObjectStore, is_data
-from stedi_assets.landing.reader import LandedObject
-from stedi_assets.landing.upload import parse_date
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.landing.layout import LandedObject, is_data, parse_date
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES
 

@@ -12,7 +12,8 @@ from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, ro
 from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.lakehouse.tables import Lakehouse
-from stedi_assets.landing.reader import LandedObject, read_landed
+from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.reader import read_landed
 from stedi_assets.tables.rules import consent
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
 
@@ -134,26 +135,37 @@ def _days_with_readings(
     return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in taken if d.day is not None]
 
 
-def read_landing(
+def list_days(
     lakehouse: Lakehouse, table: Table, days: Collection[date]
-) -> tuple["DataFrame", Mapping[date, list[LandedObject]], Mapping[LandedObject, float]]:
-    """The records that landed for a landing table on some dates, with their `ingest_date`.
+) -> tuple[Mapping[date, list[LandedObject]], Mapping[LandedObject, float]]:
+    """What landed for a landing table on some dates, and when each object did (epoch seconds)."""
+    assert table.entity is not None, "a landing table"
+    name = table.entity.name
+    listing = list_landing(lakehouse.store, [(min(days), max(days))], [name])
+    listings = {day: list(listing.objects.get((name, day), ())) for day in sorted(days)}
+    return listings, {o: t.timestamp() for o, t in listing.last_modified.items()}
 
-    Also the objects that they are from, as they were listed before, and when each landed.
+
+def read_objects(
+    lakehouse: Lakehouse,
+    table: Table,
+    listings: Mapping[date, list[LandedObject]],
+    *,
+    exactly: bool = False,
+) -> "DataFrame":
+    """The records in some dates' landed objects, with their `ingest_date`.
+
+    exactly: by the exact parser alone, where the engine failed on them.
     """
     from pyspark.sql import functions as F
 
-    entity = table.entity
-    assert entity is not None, "a landing table"
-    listing = list_landing(lakehouse.store, [(min(days), max(days))], [entity.name])
-    listings = {day: list(listing.objects.get((entity.name, day), ())) for day in sorted(days)}
+    assert table.entity is not None, "a landing table"
     spark = lakehouse.spark_session
     frames = [
-        read_landed(spark, lakehouse.store, entity, objects).withColumn(
+        read_landed(spark, lakehouse.store, table.entity, objects, exactly).withColumn(
             "ingest_date", F.lit(day.isoformat()).cast("date")
         )
         for day, objects in listings.items()
         if objects
     ] or [spark.createDataFrame([], spark_schema(table.columns))]
-    frame = functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)
-    return frame, listings, {o: t.timestamp() for o, t in listing.last_modified.items()}
+    return functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)

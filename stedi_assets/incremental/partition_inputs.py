@@ -14,7 +14,7 @@ from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fing
 from stedi_assets.incremental.membership import Membership
 from stedi_assets.lakehouse.dates import TimeInterval, merged, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
-from stedi_assets.landing.reader import LandedObject
+from stedi_assets.landing.layout import LandedObject
 from stedi_assets.tables.schemas import Table
 
 Inputs = dict[str, str]  # what is read -> its identity

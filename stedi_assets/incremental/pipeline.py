@@ -12,7 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.inputs import read_landing, read_upstream
+from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
 from stedi_assets.incremental.ledger import (
     Ledger,
     LedgerEntry,
@@ -40,9 +40,9 @@ from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.lakehouse.tables import THREADS, Lakehouse
+from stedi_assets.lakehouse.tables import THREADS, EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.landing.reader import LandedObject
+from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
 from stedi_assets.tables.schemas import TABLES, Table
 
@@ -150,7 +150,8 @@ class Pipeline:
     def read_landing(self, table: Table, days: Collection[date]) -> Batch:
         """The records that landed for a landing table on some dates."""
         state = self.state(with_membership=False)
-        frame, listings, last_modified = read_landing(self.lakehouse, table, days)
+        listings, last_modified = list_days(self.lakehouse, table, days)
+        frame = read_objects(self.lakehouse, table, listings)
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
         return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified)
 
@@ -184,7 +185,7 @@ class Pipeline:
             keys = sorted(days)
         with write_lock(self.lakehouse.store, table.name):
             self._assert_nothing_changed(table, keys, batch.state)
-            added = self.lakehouse.replace(table, batch.frame, days, rows=batch.rows)
+            added = self._replace(table, days, batch)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
             entries = self._entries(table, keys, batch, log, added, run_id)
@@ -192,6 +193,17 @@ class Pipeline:
                 self.lakehouse.store, table, self._ledgers[table.name], log.table_id, entries
             )
         return log
+
+    def _replace(self, table: Table, days: Collection[date] | None, batch: Batch) -> frozenset[str]:
+        try:
+            return self.lakehouse.replace(table, batch.frame, days, rows=batch.rows)
+        except EngineError:
+            if table.zone != "landing":
+                raise
+            # Some object is more than the engine can take: none of them waits for that one.
+            records = read_objects(self.lakehouse, table, batch.listings, exactly=True)
+            exact = self.compute(table, records=replace(batch, frame=records))
+            return self.lakehouse.replace(table, exact.frame, days, rows=batch.rows)
 
     def compacted(self, table: Table, before: TableLog) -> None:
         """Keep the entries of partitions whose files compaction replaced; hold the write lock.
@@ -280,7 +292,7 @@ class Pipeline:
 
 def _text_bytes(landed: LandedObject) -> int:
     """About how much text an object holds."""
-    return landed.size * (_GZIP_RATIO if landed.key.lower().endswith(".gz") else 1)
+    return landed.size * (_GZIP_RATIO if landed.is_gzipped else 1)
 
 
 def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:

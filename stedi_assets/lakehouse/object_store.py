@@ -2,19 +2,18 @@
 
 import functools
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from botocore.credentials import RefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import make_client, translate_s3_errors
 from stedi_assets.settings import EMBEDDED_HINT, Settings
+from stedi_assets.spark.options import credentials, is_plain_http
 
 _DELETE_BATCH = 1000  # as many keys as S3 takes in one request
 
@@ -34,34 +33,18 @@ class ObjectStore:
     @property
     def storage_options(self) -> dict[str, str]:
         """The lake's endpoint and keys as delta-rs reads them."""
-        credentials = self.credentials
+        keys = credentials(self.settings)
         options = {
             "AWS_REGION": self.settings.region,
             "AWS_ENDPOINT_URL": self.settings.endpoint,
-            "AWS_ALLOW_HTTP": "true" if self.is_plain_http else None,
-            "AWS_ACCESS_KEY_ID": credentials.access_key if credentials else None,
-            "AWS_SECRET_ACCESS_KEY": credentials.secret_key if credentials else None,
-            "AWS_SESSION_TOKEN": credentials.token if credentials else None,
+            "AWS_ALLOW_HTTP": "true" if is_plain_http(self.settings) else None,
+            "AWS_ACCESS_KEY_ID": keys.access_key if keys else None,
+            "AWS_SECRET_ACCESS_KEY": keys.secret_key if keys else None,
+            "AWS_SESSION_TOKEN": keys.token if keys else None,
             # A Delta commit is a PUT that fails where the object is there already.
             "aws_conditional_put": "etag",
         }
         return {name: value for name, value in options.items() if value}
-
-    @property
-    def credentials(self) -> Any:
-        """Frozen credentials as the AWS SDK finds them (variables, profile, instance role)."""
-        signer = self.client._request_signer  # boto3 offers no public way to the found keys
-        return signer._credentials.get_frozen_credentials() if signer._credentials else None
-
-    @property
-    def has_a_role(self) -> bool:
-        """Whether the credentials are of a role, which expire and are fetched anew."""
-        return isinstance(self.client._request_signer._credentials, RefreshableCredentials)
-
-    @property
-    def is_plain_http(self) -> bool:
-        """Whether the endpoint is reached without TLS."""
-        return (self.settings.endpoint or "").startswith("http://")
 
     def check(self) -> None:
         """Once a process: S3 answers, the bucket is there, the lake was built as we are set.
@@ -216,8 +199,3 @@ def _check_settings(store: ObjectStore) -> None:
                 f" {'its own' if key == 'salt_fingerprint' else ours[key]}: set it as the lake"
                 " has it, or rebuild the tables as you are set with `stedi rebuild`."
             )
-
-
-def is_data(name: str) -> bool:
-    """Whether an object's name below its ingest date's folder says that it holds data."""
-    return name != "" and not name.endswith("/") and not re.search(r"(^|/)[_.]", name)

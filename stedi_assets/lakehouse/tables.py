@@ -46,6 +46,10 @@ _MAX_VIEWS = 20
 Logs = Mapping[str, TableLog | None]
 
 
+class EngineError(StediError):
+    """The engine failed at computing or writing a table; nothing of it was committed."""
+
+
 @dataclass
 class Lakehouse:
     """The Delta tables of one lake, through one engine; what it knows of their logs is its own."""
@@ -145,7 +149,8 @@ class Lakehouse:
         Rows of other dates are left out. rows: how many there are at the most, where that is known.
         Hold the table's `write_lock`. The paths of the data files that the commit added; none where
         nothing changed. StediError where columns or types
-        are not the contract's, or the engine fails; nothing is written then.
+        are not the contract's, (EngineError) where the
+        engine fails; nothing is committed then.
         """
         check_columns(table, frame)
         if self.log(table) is None:
@@ -166,7 +171,7 @@ class Lakehouse:
                 raise
             scope = f" for {described(days)}" if days else ""
             why = redacted_message(error, self.store.settings.spark)
-            raise StediError(f"{table.name} was not written{scope}: {why}") from None
+            raise EngineError(f"{table.name} was not written{scope}: {why}") from None
         self.refresh([table])
         log = self.log(table)
         return log.commits.get(token, frozenset()) if log else frozenset()

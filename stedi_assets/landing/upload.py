@@ -1,6 +1,7 @@
 """`stedi land`: objects from a folder to the landing zone, and never over one that is there."""
 
 import hashlib
+import os
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,14 +14,16 @@ from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import translate_s3_errors
-from stedi_assets.lakehouse.object_store import is_data
+from stedi_assets.landing.layout import is_data
+from stedi_assets.landing.layout import landed_dates as landed_dates
+from stedi_assets.landing.layout import parse_date as parse_date
 from stedi_assets.tables.schemas import ENTITIES
 
 THREADS = 8
 # S3 takes 5 GiB in one request; well below that a lost connection costs a part, not the file.
 PART_BYTES = 64 << 20
 _ATTEMPTS = 5
-_DATED = re.compile(r"ingest_date=([^/]*)/(.+)")
+_DATED = re.compile(r"ingest_date=([^/]*)/(.+)", re.DOTALL)
 
 
 class LandError(StediError):
@@ -45,14 +48,6 @@ class _Upload:
     name: str
 
 
-def parse_date(text: str) -> date | None:
-    """The date of `YYYY-MM-DD`, or None where it is not a real one."""
-    try:
-        return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
-    except ValueError:
-        return None
-
-
 def land(
     client: Any,
     bucket: str,
@@ -60,13 +55,17 @@ def land(
     source: Path,
     ingest_date: date,
     progress: Callable[[int, int], None] | None = None,
+    between: tuple[date, date] = (date.min, date.max),
 ) -> Landed:
     """Land every object of a source's entity folders; an `ingest_date=` folder keeps its date.
 
-    LandError, before anything is sent, where the source has no entity folder or a date is none.
+    progress: is told how many objects are done, of how many. between: the first and last ingest
+    date that a table takes in. LandError, before anything is sent, where the source has no entity
+    folder, or a date is not a real one or not between those.
     """
     landed = Landed()
     uploads = list(_uploads(prefix, source, ingest_date, landed))
+    _check_dates(landed.dates, *between)
     pool = ThreadPoolExecutor(THREADS)
     try:
         futures = [pool.submit(_send, client, bucket, upload) for upload in uploads]
@@ -82,27 +81,55 @@ def land(
     return landed
 
 
+def _check_dates(dates: set[date], first: date, last: date) -> None:
+    wrong = sorted(day for day in dates if not first <= day <= last)
+    if wrong:
+        raise LandError(
+            f"ingest_date={wrong[0]} is outside the partition range ({first} to {last}, UTC): no"
+            " table would take its objects in, so nothing was sent. Correct the date, or set"
+            " STEDI_FIRST_INGEST_DATE before the lake is built."
+        )
+
+
 def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_Upload]:
-    entities = _entities(source, landed)
-    for entity in entities:
+    for entity in _entities(source, landed):
         folder = source / entity
         for file in sorted(folder.rglob("*")):
-            if not file.is_file():
-                if file.is_symlink() or not file.is_dir():
-                    landed.warnings.append(f"{file} is neither file nor folder: not sent.")
-                continue
-            name = file.relative_to(folder).as_posix()
-            dated = _DATED.fullmatch(name)
-            found = parse_date(dated[1]) if dated else day
-            if found is None:
-                raise LandError(f"{folder / name}: its ingest_date is not a date (YYYY-MM-DD).")
-            name = dated[2] if dated else name
-            if not is_data(name):
-                landed.warnings.append(f"{folder / name} is not data (its name says so): not sent.")
-                continue
-            landed.dates.add(found)
-            start = f"{prefix}/landing" if prefix else "landing"
-            yield _Upload(file, f"{start}/{entity}/ingest_date={found}/", name)
+            upload = _upload_of(file, folder, day, landed)
+            if upload is not None:
+                start = f"{prefix}/landing" if prefix else "landing"
+                landed.dates.add(upload[0])
+                key = f"{start}/{entity}/ingest_date={upload[0]}/"
+                yield _Upload(file, key, upload[1])
+
+
+def _upload_of(file: Path, folder: Path, day: date, landed: Landed) -> tuple[date, str] | None:
+    """The ingest date and name that a file lands under; None where it does not, with a warning."""
+    if not file.is_file():
+        if file.is_symlink() or not file.is_dir():
+            landed.warnings.append(f"{_shown(file)} is neither file nor folder: not sent.")
+        return None
+    name = file.relative_to(folder).as_posix()
+    dated = _DATED.fullmatch(name)
+    ingest_date = parse_date(dated[1]) if dated else day
+    if ingest_date is None:
+        raise LandError(f"{_shown(file)}: its ingest_date is not a date (YYYY-MM-DD).")
+    name = dated[2] if dated else name
+    if not is_data(name):
+        landed.warnings.append(f"{_shown(file)} is not data (its name says so): not sent.")
+        return None
+    if _shown(file) != str(file):
+        landed.warnings.append(
+            f"{_shown(file)}: its name is not UTF-8, as a key on S3 must be: not sent."
+            " Rename it, then land again."
+        )
+        return None
+    return ingest_date, name
+
+
+def _shown(path: Path) -> str:
+    """A path as text that can be printed, whatever bytes are in it."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def _entities(source: Path, landed: Landed) -> list[str]:
@@ -110,13 +137,15 @@ def _entities(source: Path, landed: Landed) -> list[str]:
     found = sorted(path.name for path in source.iterdir() if path.is_dir() and is_data(path.name))
     entities = [name for name in ENTITIES if name in found]
     if not entities:
-        there = f"it has {', '.join(found[:5])}" if found else "it has no folders"
+        names = ", ".join(_shown(Path(name)) for name in found[:5])
+        there = f"it has {names}" if found else "it has no folders"
         raise LandError(
             f"{source} holds none of the folders {', '.join(ENTITIES)} ({there}): nothing to land."
         )
     for name in found:
         if name not in ENTITIES:
-            landed.warnings.append(f"{source / name} is not an entity's folder: not sent.")
+            folder = _shown(source / name)
+            landed.warnings.append(f"{folder} is not an entity's folder: not sent.")
     return entities
 
 
@@ -145,7 +174,7 @@ def _send_once(client: Any, bucket: str, upload: _Upload, digest: str) -> str:
 
 
 def _unreadable(file: Path, error: OSError) -> NoReturn:
-    raise LandError(f"{file} cannot be read: {error.strerror}.") from None
+    raise LandError(f"{_shown(file)} cannot be read: {error.strerror}.") from None
 
 
 def _put_or_digest(client: Any, bucket: str, key: str, file: Path, digest: str) -> str | None:
@@ -218,22 +247,3 @@ def _digest_there(client: Any, bucket: str, key: str) -> str | None:
     for chunk in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
-
-
-def landed_dates(client: Any, bucket: str, prefix: str) -> dict[str, list[date]]:
-    """Entity -> its landed ingest dates (folders with a real date), oldest first."""
-    found: dict[str, list[date]] = {}
-    for entity in ENTITIES:
-        folder = f"{prefix}/landing/{entity}/".lstrip("/")
-        pages = client.get_paginator("list_objects_v2").paginate(
-            Bucket=bucket, Prefix=folder, Delimiter="/"
-        )
-        with translate_s3_errors(client, f"listing {folder}"):
-            names = [
-                common["Prefix"][len(folder) :].rstrip("/")
-                for page in pages
-                for common in page.get("CommonPrefixes", ())
-            ]
-        days = (parse_date(n.removeprefix("ingest_date=")) for n in names if "ingest_date=" in n)
-        found[entity] = sorted(day for day in days if day)
-    return found

@@ -71,7 +71,7 @@ def erase(pipeline: Pipeline, retention: timedelta) -> Erased:
 
 def _open(store: ObjectStore, path: str) -> Any:
     from deltalake import DeltaTable
-    from deltastore.exceptions import TableNotFoundError
+    from deltalake.exceptions import TableNotFoundError
 
     try:
         return DeltaTable(store.settings.uri(path), storage_options=store.storage_options)
@@ -108,7 +108,7 @@ def _vacuum(delta: Any, hours: int, *, full: bool, dry_run: bool = False) -> lis
 
 def _committed(delta: Any, commit: Callable[[], Any]) -> None:
     """Commit, again where a run that writes the table was first."""
-    from deltastore.exceptions import CommitFailedError
+    from deltalake.exceptions import CommitFailedError
 
     for attempt in range(1, ATTEMPTS + 1):
         try:

@@ -7,9 +7,14 @@ table is created by delta-rs before its first write (Sail's replaceWhere does no
 """
 
 import re
+import unicodedata
+import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
+
+from stedi_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -49,6 +54,29 @@ def doubles_as_text(record: "Column", names: list[str]) -> "Column":
         return record
     pattern = rf'("(?:{"|".join(names)})":[ \t]*)([-+.0-9eE]+)'
     return F.regexp_replace(record, pattern, '$1"$2"')
+
+
+def composed(text: "Column") -> "Column":
+    """A text in Unicode's NFC, which ASCII always is: nothing but other text pays for it.
+
+    Apache Spark has ICU in its JVM, and would send every row to Python for a UDF; Sail runs a
+    UDF in this process, for just the rows that need it.
+    """
+    if load_settings().spark != "embedded":
+        compose = [F.lit("com.ibm.icu.text.Normalizer"), F.lit("compose"), text, F.lit(False)]
+        nfc = F.reflect(*compose)
+    else:
+        nfc = _nfc()(text)
+    return F.when(F.octet_length(text) == F.length(text), text).otherwise(nfc)
+
+
+def _nfc() -> "Callable[[Column], Column]":
+    def compose(text: str | None) -> str | None:
+        return None if text is None else unicodedata.normalize("NFC", text)
+
+    with warnings.catch_warnings():  # what kind of UDF it is follows from `useArrow`, it says
+        warnings.simplefilter("ignore", UserWarning)
+        return F.udf(compose, "string")
 
 
 def refusing(frame: "DataFrame", inside: str, column: str, message: "Column") -> "DataFrame":

@@ -1,23 +1,76 @@
-"""What engines say of their failures: in one line, and without what they quote of the data."""
+"""What engines say of their failures: what is wrong in one line, without what it quotes of data.
+
+An engine's message may hold anything of the rows that it worked on. Shown are the error's class
+and code, the object keys that it names, and the words of its message that are an engine's own;
+the rest is replaced by an ellipsis. The full text goes to a file that only this user can read,
+unless STEDI_ERROR_LOG is off.
+"""
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stedi_assets.errors import StediError
-from stedi_assets.spark.session import diagnosis
+from stedi_assets.settings import load_settings
+from stedi_assets.spark.error_log import write_error_log
+from stedi_assets.spark.error_words import is_engine_word
+from stedi_assets.spark.options import PACKAGES, SPARK_VERSION
 
 _ENGINES = ("pyspark", "py4j", "grpc")
+_MAX_SHOWN, _MAX_KEYS = 300, 3
+
+# What an engine says -> what is wrong and what to do about it.
+START_HINT = "start it with the options that `stedi spark-conf` prints"
+_JARS = f"it needs {' and '.join(PACKAGES)}, for Spark {SPARK_VERSION}"
+_DIAGNOSES = {
+    r"JAVA_GATEWAY_EXITED": (
+        f"Java ended before it was up, and the lines above say why; where jars were not found,"
+        f" {_JARS}, from a Maven repository that can be reached (once: Ivy keeps them)"
+    ),
+    r"DATA_SOURCE_NOT_FOUND|ClassNotFoundException: io\.delta"
+    r"|DELTA_CONFIGURE_SPARK_SESSION": f"there is no Delta in it; {START_HINT}",
+    r"No FileSystem for scheme|S3AFileSystem not found": (
+        f"it does not read s3:// URIs; {START_HINT}"
+    ),
+    r"NoSuchMethodError|NoSuchFieldError|NoClassDefFoundError|ClassNotFoundException"
+    r"|IncompatibleClassChangeError|AbstractMethodError": (
+        f"its jars are missing or do not fit one another: {_JARS}; {START_HINT}"
+    ),
+    r"InvalidAccessKeyId|SignatureDoesNotMatch|AccessDenied|Forbidden|NoAwsCredentials"
+    r"|Unable to load credentials": (
+        "S3 refuses its keys, or it has none; start it with the lake's AWS variables or a role"
+    ),
+    r"PYTHON_VERSION_MISMATCH": (
+        "its workers' Python is not of this process's version; say with PYSPARK_PYTHON, where"
+        " they start, which one to take"
+    ),
+    r"StatusCode\.UNAVAILABLE|Connection refused|Socket closed|SESSION_CHANGED|SESSION_NOT_FOUND"
+    r"|SESSION_CLOSED|OPERATION_NOT_FOUND|RETRIES_EXCEEDED": (
+        "its server went away in the middle of a run; see that it runs, and run again: what was"
+        " written stays right"
+    ),
+}
+
+
+def shown_address(address: str) -> str:
+    """A Spark address without its parameters, which may hold a token."""
+    return address.partition("/;")[0]
 
 
 def is_engine_error(error: BaseException) -> bool:
-    """Whether an engine raised it: their classes have nothing in common but where they come from."""
+    """Whether an engine raised it: their classes have in common only where they come from."""
     return any(c.__module__.startswith(_ENGINES) for c in type(error).__mro__)
 
 
 @contextmanager
 def redact_engine_errors(doing: str, engine: str = "embedded") -> Iterator[None]:
-    """Around what asks an engine: its errors as one StediError, without what they quote of data."""
+    """Turn an engine's error into a StediError that holds no data; others pass as they are.
+
+    Args:
+        doing: the operation and its table, as the first words of the error's line.
+        engine: the engine's address (STEDI_SPARK).
+    """
     try:
         yield
     except Exception as error:
@@ -27,26 +80,79 @@ def redact_engine_errors(doing: str, engine: str = "embedded") -> Iterator[None]
 
 
 def redacted_message(error: BaseException, engine: str = "embedded") -> str:
-    """What is wrong, as far as an engine's message tells it without data."""
-    return diagnosis(error, engine) or first_line(str(error))
+    """One line: what is wrong, as far as it can be said without data, and where the full text is.
+
+    Args:
+        error: what the engine raised; its full text is written to the error log.
+        engine: the engine's address (STEDI_SPARK).
+    """
+    what = diagnosis(error, engine)
+    if what is None:
+        code = _code(error)
+        name = type(error).__name__.lstrip("_") + (f" [{code}]" if code else "")
+        what = f"{name}: {redact(str(error).replace(f'[{code}]', ''))}"
+    path = write_error_log("".join(traceback.format_exception(error)), load_settings().error_folder)
+    return f"{what} (full text: {path})" if path else what
 
 
-# How the engines begin what they say of themselves and of storage. Anything else may be a text
-# made of rows (`raise_error`).
-_OF_THE_ENGINE = re.compile(
-    r"(\[(?!USER_RAISED)[A-Z0-9_.]+\]"
-    r"|(arrow|cast|delta|delta kernel|execution|external|generic s3|internal|i/?o|object ?store"
-    r"|parquet|resources|schema|transport)[a-z ]* (error|exhausted)|failed to|error during)",
-    re.IGNORECASE,
+def diagnosis(error: BaseException, engine: str) -> str | None:
+    """In one line what is wrong with an engine that failed so; None where that is not known."""
+    message = str(error)
+    for pattern, what in _DIAGNOSES.items():
+        if re.search(pattern, message):
+            return f"Spark ({shown_address(engine)}): {what}."
+    return None
+
+
+def _code(error: BaseException) -> str:
+    """The error's condition, or gRPC's status; '' where it has none."""
+    for name in ("getCondition", "code"):
+        ask = getattr(error, name, None)
+        with_code = ask() if callable(ask) else None
+        if with_code:
+            return re.sub(r"[^A-Z0-9_.]", "", str(getattr(with_code, "name", with_code)))
+    found = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", str(error))
+    return found[1] if found else ""
+
+
+_KEY = re.compile(
+    r"(?:s3a?://)?[^\s\"'`,;()<>{}\[\]|]*(?:_delta_log|landing|ingest_date=)[^\s\"'`,;()<>]*"
 )
+_QUOTED = [re.compile(f"{mark}.*{mark}|{mark}.*") for mark in "\"'`"]
+# Ingest dates, as engines and we write them; no other date is shown, it may be a birthday.
+_DATE = r"\d{4}-\d\d-\d\d"
+_INGEST_DATES = re.compile(
+    rf"ingest_date\s*(?:=|>=|<=)?\s*(?:DATE)?\s*['\"]?({_DATE})"
+    rf"|dates being written, ({_DATE})(?: to ({_DATE}))?"
+)
+_TOKEN = re.compile(r"[^\s,;:()\[\]{}<>=!?]+")
 
 
-def first_line(message: str) -> str:
-    """The first line of an engine's message, without what it quotes of the data."""
-    line = message.strip().splitlines()[0] if message.strip() else "no message"
-    if not _OF_THE_ENGINE.match(line):
-        return "the engine failed with a message that may hold data, so it is not shown."
-    # Engines do not escape what they quote: from the first quotation mark to the last one.
-    for mark in "\"'`":
-        line = re.sub(f"{mark}.*{mark}|{mark}.*", f"{mark}…{mark}", line)
-    return re.sub(r"\S*@\S*", "…", line)[:300]
+def redact(message: str) -> str:
+    """The first line of an engine's message in its own words only, and the object keys it names."""
+    lines = message.strip().splitlines()
+    line = lines[0] if lines else "no message"
+    keys = list(dict.fromkeys(_shown_key(key) for key in _KEY.findall(message)))[:_MAX_KEYS]
+    dates = {day for days in _INGEST_DATES.findall(message) for day in days if day}
+    for quoted in _QUOTED:
+        # Engines do not escape what they quote: from the first quotation mark to the last one.
+        line = quoted.sub(lambda match: f"{match[0][0]}…{match[0][0]}", line)
+    code = re.match(r"\[[A-Z0-9_.]+\]|", line)
+    start = code.end() if code else 0
+    words = _TOKEN.sub(lambda match: _shown_word(match[0], dates), line[start:])
+    line = line[:start] + re.sub(r"…(?:[\s,;:]*…)+", "…", words).rstrip()[:_MAX_SHOWN]
+    named = [f"object {key}" for key in keys]
+    named += [f"ingest_date {day}" for day in sorted(dates)[:_MAX_KEYS] if day not in line]
+    return line + (f" ({', '.join(named)})" if named else "")
+
+
+def _shown_word(token: str, dates: set[str]) -> str:
+    bare = token.strip(".\"'`…-")
+    return token if not bare or bare in dates or is_engine_word(bare) else "…"
+
+
+def _shown_key(key: str) -> str:
+    """An object key without a part that may be somebody's address."""
+    return "/".join(
+        "…" if re.search("@|%40", part) else part for part in key.rstrip(".:").split("/")
+    )

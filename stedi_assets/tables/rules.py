@@ -1,11 +1,12 @@
 """The contract's terms that more than one table uses, as DataFrame expressions."""
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from pyspark.sql import Window
 from pyspark.sql import functions as F
 
-from stedi_assets.spark.dialect import as_number
+from stedi_assets.spark.dialect import as_number, composed
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -14,8 +15,13 @@ WHITE_SPACE = " \t\r\n"
 
 
 def normalized_email(column: str) -> "Column":
-    """An email as it is compared and stored: trimmed, lower case."""
-    return F.lower(F.btrim(F.col(column), F.lit(WHITE_SPACE)))
+    """An email as it is compared and stored: trimmed, lower case, in Unicode's NFC."""
+    return composed(F.lower(F.btrim(F.col(column), F.lit(WHITE_SPACE))))
+
+
+def normalize_email(email: str) -> str:
+    """An email as `normalized_email` makes it, of one that is at hand."""
+    return unicodedata.normalize("NFC", email.strip(WHITE_SPACE).lower())
 
 
 def normalized_serial_number(column: str = "serialNumber") -> "Column":

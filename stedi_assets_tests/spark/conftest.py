@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stedi_assets.settings import load_settings
-from stedi_assets.spark.session import server_options
+from stedi_assets.spark.options import server_options
 from stedi_assets_tests.spark.cluster import Cluster
 
 HERE = Path(__file__).parent

@@ -3,12 +3,11 @@
 import dagster as dg
 
 from stedi_assets.defs.assets.common import described
-from stedi_assets.defs.partitions import ALL_DATES, UP_TO_THE_DAY
 from stedi_assets.incremental.pipeline import Batch, Pipeline
 from stedi_assets.tables.schemas import TABLES
 
 
-@dg.asset(ins={"accelerometer_trusted": ALL_DATES}, **described("customers_curated"))
+@dg.asset(**described("customers_curated"))
 def customers_curated(
     pipeline: dg.ResourceParam[Pipeline], customer_trusted: Batch, accelerometer_trusted: Batch
 ) -> Batch:
@@ -19,10 +18,7 @@ def customers_curated(
     )
 
 
-@dg.asset(
-    ins={"accelerometer_trusted": UP_TO_THE_DAY, "step_trainer_trusted": UP_TO_THE_DAY},
-    **described("machine_learning_curated"),
-)
+@dg.asset(**described("machine_learning_curated"))
 def machine_learning_curated(
     pipeline: dg.ResourceParam[Pipeline],
     accelerometer_trusted: Batch,

@@ -3,17 +3,16 @@
 import dagster as dg
 
 from stedi_assets.defs.assets.common import described
-from stedi_assets.defs.partitions import ALL_DATES, UP_TO_THE_DAY
 from stedi_assets.incremental.pipeline import Batch, Pipeline
 from stedi_assets.tables.schemas import TABLES
 
 
-@dg.asset(ins={"customer_landing": ALL_DATES}, **described("customer_trusted"))
+@dg.asset(**described("customer_trusted"))
 def customer_trusted(pipeline: dg.ResourceParam[Pipeline], customer_landing: Batch) -> Batch:
     return pipeline.compute(TABLES["customer_trusted"], customer_landing=customer_landing)
 
 
-@dg.asset(ins={"accelerometer_landing": UP_TO_THE_DAY}, **described("accelerometer_trusted"))
+@dg.asset(**described("accelerometer_trusted"))
 def accelerometer_trusted(
     pipeline: dg.ResourceParam[Pipeline], accelerometer_landing: Batch, customer_trusted: Batch
 ) -> Batch:
@@ -24,10 +23,7 @@ def accelerometer_trusted(
     )
 
 
-@dg.asset(
-    ins={"step_trainer_landing": UP_TO_THE_DAY, "customer_landing": ALL_DATES},
-    **described("step_trainer_trusted"),
-)
+@dg.asset(**described("step_trainer_trusted"))
 def step_trainer_trusted(
     pipeline: dg.ResourceParam[Pipeline],
     step_trainer_landing: Batch,

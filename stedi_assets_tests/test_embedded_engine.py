@@ -1,0 +1,138 @@
+"""The embedded engine serves its own process, and no other user of the machine."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from stedi_assets.spark.port_guard import PortGuard
+
+NOBODY = 65534
+ENGINE = """
+import sys, threading, time
+from stedi_assets.spark.session import SparkSessions, _PROCESS
+spark = SparkSessions().spark_session
+assert spark.range(3).count() == 3
+print(_PROCESS.embedded.port, flush=True)
+sys.stdin.readline()
+answers = []
+threads = [threading.Thread(target=lambda: answers.append(spark.range(4).count()))]
+for thread in threads:
+    thread.start()
+    thread.join(20)
+assert answers == [4], answers
+print(spark.conf.get("spark.sql.session.timeZone"), flush=True)
+"""
+# Another process: an HTTP/2 client that asks Spark Connect to run Python, and a bare socket.
+STRANGER = """
+import socket, sys, grpc
+from pyspark.sql.connect.client import DefaultChannelBuilder
+from pyspark.sql.connect.proto import base_pb2, base_pb2_grpc
+port = int(sys.argv[1])
+channel = DefaultChannelBuilder(f"sc://127.0.0.1:{port}").toChannel()
+request = base_pb2.ExecutePlanRequest(session_id="00112233-4455-6677-8899-aabbccddeeff")
+request.plan.root.sql.query = "SELECT 'in'"
+try:
+    list(base_pb2_grpc.SparkConnectServiceStub(channel).ExecutePlan(request, timeout=3))
+    print("IN")
+except grpc.RpcError as error:
+    print(error.code().name)
+with socket.create_connection(("127.0.0.1", port), 2) as plain:
+    plain.settimeout(1)
+    plain.send(b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + b"\\0\\0\\0\\4\\0\\0\\0\\0\\0")
+    plain.send(b"\\0\\0\\10\\6\\0\\0\\0\\0\\0" + b"12345678")  # a ping, to be answered
+    got = b""
+    try:
+        while part := plain.recv(1000):
+            got += part
+    except TimeoutError:
+        pass
+print("PONG" if b"12345678" in got else "SILENCE")
+"""
+
+linux = pytest.mark.skipif(not PortGuard.is_supported(), reason="the guard is Linux's")
+
+
+@pytest.fixture
+def engine():
+    """A process with an embedded engine; its port. It goes on when a line is written to it."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", ENGINE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def ask_as(port: str, *prefix: str) -> list[str]:
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", STRANGER, port],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@linux
+def test_another_process_runs_nothing_and_our_own_threads_do(engine):
+    port = engine.stdout.readline().strip()
+    assert ask_as(port) == ["DEADLINE_EXCEEDED", "SILENCE"]
+    out, err = engine.communicate("\n", timeout=60)
+    assert out.strip() == "UTC", err
+    assert engine.returncode == 0, err
+
+
+@linux
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root can become another user"
+)
+def test_another_user_runs_nothing(engine):
+    if subprocess.run(["setpriv", f"--reuid={NOBODY}", sys.executable, "-c", ""]).returncode:
+        pytest.skip("another user cannot run this Python")
+    port = engine.stdout.readline().strip()
+    as_nobody = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+    assert ask_as(port, *as_nobody) == ["DEADLINE_EXCEEDED", "SILENCE"]
+
+
+@linux
+def test_a_connection_of_this_process_is_let_through_whenever_it_is_made():
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        guard = PortGuard(server.getsockname()[1])
+        assert not guard.has_connections()
+        for _ in range(2):
+            with socket.create_connection(server.getsockname()) as one:
+                accepted, _ = server.accept()
+                with accepted:
+                    accepted.settimeout(0.3)
+                    one.send(b"early")
+                    with pytest.raises(TimeoutError):
+                        accepted.recv(10)
+                    assert guard.admit_own(1) == 1
+                    accepted.settimeout(10)
+                    assert accepted.recv(10) == b"early"
+                    assert guard.has_connections()
+
+
+@linux
+def test_a_port_that_is_not_ours_cannot_be_guarded():
+    with pytest.raises(OSError, match="does not listen"):
+        PortGuard(9)
+
+
+def test_an_idle_session_is_not_forgotten_by_the_engine():
+    from stedi_assets.settings import load_settings
+    from stedi_assets.spark.options import embedded_variables
+
+    seconds = int(embedded_variables(load_settings())["SAIL_SPARK__SESSION_TIMEOUT_SECS"])
+    assert seconds > 365 * 86_400

@@ -1,0 +1,119 @@
+"""An engine's error is shown without data, never swallowed, and kept in full for its owner."""
+
+import os
+import time
+
+import pytest
+
+from stedi_assets.errors import StediError
+from stedi_assets.spark.error_log import MAX_FILES, write_error_log
+from stedi_assets.spark.errors import diagnosis, redact, redact_engine_errors, redacted_message
+
+
+class EngineError(Exception):
+    """As an engine raises it: of its own package, with a condition."""
+
+    __module__ = "pyspark.errors"
+
+    def getCondition(self) -> str:
+        return "CAST_INVALID_INPUT"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("Cast error: Cannot cast string 'O'Brien' to Int64", "Cast error: Cannot cast string '…'"),
+        ("[CAST_INVALID_INPUT] The value 'Ann of type", "[CAST_INVALID_INPUT] The value '…'"),
+        ("[USER_RAISED_EXCEPTION] Ann", "[USER_RAISED_EXCEPTION] …"),
+        ("Ann Example born 1990-01-01, serial 5551234567", "…"),
+        ("Failed to parse a@example.com\nAnn", "Failed to parse …"),
+        ("Generic S3 error: No space left on device", "Generic S3 error: No space left on device"),
+        ("delta: commit version 12 has conflicts", "delta: commit version 12 has conflicts"),
+    ],
+)
+def test_only_the_engines_own_words_are_shown(message, shown):
+    line = redact(message)
+    assert line.startswith(shown)
+    assert not any(value in line for value in ("Ann", "Brien", "a@", "1990", "5551234567"))
+
+
+def test_ingest_dates_are_shown_and_birthdays_are_not():
+    line = redact("a row of customer_trusted has ingest_date 2022-06-19, born 1990-01-02")
+    assert line.startswith("a row of customer_trusted has ingest_date 2022-06-19")
+    assert "1990" not in line
+
+
+def test_object_keys_are_shown_without_an_address_in_them():
+    line = redact("External error: 'landing/customer/ingest_date=2022-06-18/ann@x.org/b.json' lost")
+    assert "landing/customer/ingest_date=2022-06-18/…/b.json" in line
+    assert "ann" not in line
+
+
+def test_class_code_operation_and_table_are_shown_and_the_full_text_is_the_owners(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setenv("STEDI_HOME", str(tmp_path))
+    monkeypatch.setenv("STEDI_ERROR_LOG", "on")
+    with (
+        pytest.raises(StediError) as error,
+        redact_engine_errors("Writing customer_trusted"),
+    ):
+        raise EngineError("[CAST_INVALID_INPUT] The value 'Ann' cannot be cast")
+    line = str(error.value)
+    assert line.startswith("Writing customer_trusted failed: EngineError [CAST_INVALID_INPUT]: The")
+    assert "Ann" not in line
+    assert "\n" not in line
+    (file,) = (tmp_path / "errors").iterdir()
+    assert str(file) in line
+    assert "The value 'Ann' cannot be cast" in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_the_full_text_is_kept_nowhere_when_switched_off(monkeypatch, tmp_path):
+    monkeypatch.setenv("STEDI_HOME", str(tmp_path))
+    monkeypatch.setenv("STEDI_ERROR_LOG", "off")
+    assert "full text" not in redacted_message(EngineError("The value 'Ann'"))
+    assert not (tmp_path / "errors").exists()
+
+
+def test_a_folder_that_cannot_be_written_does_not_hide_the_error(tmp_path):
+    (tmp_path / "file").touch()
+    assert write_error_log("text", tmp_path / "file" / "errors") is None
+
+
+def test_full_texts_are_few_and_go_after_a_week(tmp_path):
+    old = write_error_log("old", tmp_path)
+    assert old is not None
+    week_ago = time.time() - 8 * 86_400
+    os.utime(old, (week_ago, week_ago))
+    for _ in range(MAX_FILES + 5):
+        write_error_log("text", tmp_path)
+    assert not old.exists()
+    assert len(list(tmp_path.iterdir())) == MAX_FILES
+
+
+def test_errors_that_are_not_an_engines_pass_as_they_are():
+    with pytest.raises(ValueError, match="ours"), redact_engine_errors("Reading"):
+        raise ValueError("ours")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("[JAVA_GATEWAY_EXITED] Java gateway process exited", "io.delta:delta-spark_4.1_2.13"),
+        ("[DATA_SOURCE_NOT_FOUND] Failed to find the data source: delta", "there is no Delta"),
+        ("java.lang.ClassNotFoundException: io.delta.package", "there is no Delta"),
+        ("ClassNotFoundException: Class org.apache.hadoop.fs.s3a.S3AFileSystem not found", "s3://"),
+        ('UnsupportedFileSystemException: No FileSystem for scheme "s3"', "s3:// URIs"),
+        ("java.lang.NoSuchMethodError: 'void org.apache.spark.X'", "do not fit one another"),
+        ("Status Code: 403; Error Code: InvalidAccessKeyId", "refuses its keys"),
+        ("[PYTHON_VERSION_MISMATCH] Python in worker has different", "PYSPARK_PYTHON"),
+        ("<_InactiveRpcError status = StatusCode.UNAVAILABLE", "went away"),
+    ],
+)
+def test_a_known_failure_says_what_to_do(message, expected):
+    line = diagnosis(RuntimeError(f"{message}\n\tat org.apache.spark"), "sc://host:15002")
+    assert line is not None
+    assert expected in line
+    assert "\n" not in line
