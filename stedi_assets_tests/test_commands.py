@@ -13,9 +13,10 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
-from stedi_assets.defs.materialize import split_dates
+from stedi_assets.defs.materialize import landing_warnings, split_dates
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.settings import today
+from stedi_assets.spark.session import SparkSessions
 from stedi_assets_tests.test_local import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
@@ -218,15 +219,27 @@ def test_materialize_takes_landed_dates_from_the_first_ingest_date_to_today():
     assert split_dates(days, first, last) == ([first, last], [days[1], days[3]])
 
 
-def test_landing_on_a_date_that_no_table_takes_in_is_said(run, tmp_path):
-    for day in ("2022-06-17", "2022-06-18", "2999-01-01"):
+def test_landing_on_a_date_that_no_table_takes_in_is_refused(run, tmp_path):
+    for day in ("2022-06-17", "2022-06-18"):
         (tmp_path / "source/customer" / f"ingest_date={day}").mkdir(parents=True)
         (tmp_path / "source/customer" / f"ingest_date={day}" / "a.json").write_text("{}")
     first = {"STEDI_FIRST_INGEST_DATE": "2022-06-18"}
-    said = run(STEDI, "local", "--", "stedi", "land", "source", **first)
-    assert "Landed 3 objects" in said
-    for day, is_said in (("2022-06-17", True), ("2022-06-18", False), ("2999-01-01", True)):
-        assert (f"ingest_date={day} lies before STEDI_FIRST_INGEST_DATE" in said) == is_said
+    said = run(STEDI, "local", "--", "stedi", "land", "source", code=1, **first)
+    assert "ingest_date=2022-06-17 is outside the partition range" in said
+    assert "Landed" not in said
+
+
+def test_empty_tables_and_mostly_malformed_landing_is_said_without_a_value(lake):
+    email = "ann@example.com"
+    record = f'{{"email":"{email}","serialNumber":"s","registrationDate":"x","lastUpdateDate":1}}'
+    lake.put({"landing/customer/ingest_date=2022-06-18/a.json": record.encode()})
+    lake.materialize(date(2022, 6, 18))
+    lines = landing_warnings(Lakehouse(lake.lake, SparkSessions()))
+    assert "customer_trusted is empty." in lines
+    (malformed,) = (line for line in lines if "are malformed" in line)
+    assert "1 of 1 rows of customer_landing" in malformed
+    assert "registrationDate is not an integer" in malformed
+    assert email not in malformed
 
 
 def test_settings_that_do_not_fit_the_lakes_are_refused(run):

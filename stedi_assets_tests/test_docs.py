@@ -16,9 +16,22 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 DOCS = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 VERBS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+
+
+def commands(group: click.Group, before: str = "") -> dict[str, click.Command]:
+    """The commands of a group and of the groups in it, by what is typed."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        found[before + name] = command
+        if isinstance(command, click.Group):
+            found |= commands(command, f"{before}{name} ")
+    return found
+
+
+COMMANDS = commands(main)
 OPTIONS = [
     (name, option)
-    for name, command in main.commands.items()
+    for name, command in COMMANDS.items()
     for parameter in command.params
     if isinstance(parameter, click.Option)
     for option in parameter.opts
@@ -30,15 +43,15 @@ def code() -> list[str]:
     return re.findall(r"```.*?```|`[^`]+`", DOCS, re.DOTALL)
 
 
-@pytest.mark.parametrize("name", main.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_documented_and_has_help(name):
     assert f"stedi {name}" in DOCS
-    assert main.commands[name].help
+    assert COMMANDS[name].help
 
 
-@pytest.mark.parametrize("name", main.commands)
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_help_ends_with_an_example(name):
-    help_text = CliRunner().invoke(main, [name, "--help"]).output
+    help_text = CliRunner().invoke(main, [*name.split(), "--help"]).output
     example = help_text.rpartition("Example:\n")[2].strip().splitlines()
     assert example
     assert all(f"stedi {name}" in line for line in example)
@@ -46,7 +59,7 @@ def test_every_help_ends_with_an_example(name):
 
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_every_option_is_documented_and_has_help(name, option):
-    (parameter,) = (p for p in main.commands[name].params if option in p.opts)
+    (parameter,) = (p for p in COMMANDS[name].params if option in p.opts)
     assert parameter.help
     assert any(f"stedi {name}" in span and option in span for span in code()) or (
         f"`{option}`" in DOCS

@@ -13,7 +13,6 @@ from stedi_assets.cli.common import (
     open_checked_lake,
     open_lakehouse,
     warn,
-    warn_outside_partitions,
 )
 from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings, today
@@ -49,13 +48,16 @@ def land(source: Path, ingest_date: date | None, mix: bool) -> None:
         refuse_mixing(lake, source)
     with progress("Landing") as step:
         landed = land_source(
-            lake.client, settings.bucket, settings.prefix, source, ingest_date or today(), step
+            lake.client,
+            settings.bucket,
+            settings.prefix,
+            source,
+            ingest_date or today(),
+            step,
+            between=(settings.first_ingest_date, today()),
         )
     for warning in landed.warnings:
         warn(warning)
-    for day in sorted(landed.dates):
-        if not settings.first_ingest_date <= day <= today():
-            warn_outside_partitions(day, settings.first_ingest_date)
     click.echo(
         f"Landed {landed.sent} objects in {settings.lake}"
         f" ({landed.skipped} were there already, {landed.renamed} renamed)."

@@ -2,7 +2,7 @@
 
 import click
 
-from stedi_assets.cli import data, local, privacy, runs
+from stedi_assets.cli import alerts, catalog, data, local, privacy, runs
 from stedi_assets.cli.common import CommandGroup, example
 
 
@@ -28,6 +28,8 @@ for command in (
     privacy.consent,
     privacy.forget,
     privacy.erase,
+    catalog.catalog,
+    alerts.alerts,
     local.spark_conf,
 ):
     main.add_command(command)

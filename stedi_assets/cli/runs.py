@@ -4,10 +4,11 @@ import click
 
 from stedi_assets.cli.common import (
     example,
-    open_checked_lake,
+    open_lakehouse,
     open_pipeline,
     refuse_while_runs_are_in_progress,
     run_catch_up,
+    warn,
     warn_outside_partitions,
 )
 from stedi_assets.settings import dagster_home, load_settings
@@ -15,13 +16,18 @@ from stedi_assets.settings import dagster_home, load_settings
 
 @click.command(epilog=example("stedi materialize"))
 def materialize() -> None:
-    """Run `dagster asset materialize` over the whole graph for every landed date."""
-    from stedi_assets.defs.materialize import materialize_landed
+    """Run `dagster asset materialize` over the whole graph for every landed date.
+
+    At the end it says which tables are empty, and why most of what landed is malformed.
+    """
+    from stedi_assets.defs.materialize import landing_warnings, materialize_landed
 
     dagster_home()
-    lake = open_checked_lake()
-    for day in materialize_landed(lake, click.echo):
-        warn_outside_partitions(day, lake.settings.first_ingest_date)
+    lakehouse = open_lakehouse()
+    for day in materialize_landed(lakehouse.store, click.echo):
+        warn_outside_partitions(day, lakehouse.store.settings.first_ingest_date)
+    for warning in landing_warnings(lakehouse):
+        warn(warning)
 
 
 @click.command("catch-up", epilog=example("stedi catch-up"))

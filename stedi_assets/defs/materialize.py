@@ -10,8 +10,12 @@ from datetime import date
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.dates import contiguous_ranges
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.query import table_figures
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.landing.diagnosis import diagnose, warnings_of
 from stedi_assets.landing.upload import landed_dates
 from stedi_assets.settings import today
+from stedi_assets.tables.schemas import TABLES
 
 
 def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[date]:
@@ -40,6 +44,19 @@ def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[da
         if subprocess.run(dagster_command(first, last), env=environ).returncode:
             raise StediError(f"The run over {first} to {last} failed; its log is above.")
     return outside
+
+
+def landing_warnings(lakehouse: Lakehouse) -> list[str]:
+    """Lines that say which tables are empty, and why most of what landed is malformed.
+
+    They hold no value of a record.
+    """
+    figures = table_figures(lakehouse)
+    return warnings_of(
+        {table.table: table.rows for table in figures},
+        {table.table: table.malformed for table in figures},
+        lambda entity: diagnose(lakehouse.read(TABLES[f"{entity.name}_landing"]), entity),
+    )
 
 
 def split_dates(dates: Iterable[date], first: date, last: date) -> tuple[list[date], list[date]]:
