@@ -77,14 +77,3 @@ def _nfc() -> "Callable[[Column], Column]":
     with warnings.catch_warnings():  # what kind of UDF it is follows from `useArrow`, it says
         warnings.simplefilter("ignore", UserWarning)
         return F.udf(compose, "string")
-
-
-def refusing(frame: "DataFrame", inside: str, column: str, message: "Column") -> "DataFrame":
-    """The frame, failing with a message, in the same pass, at a row that is not inside.
-
-    inside: SQL. Sail's replaceWhere writes rows outside its predicate; Apache Spark refuses them.
-    """
-    kind = frame.schema[column].dataType.simpleString()
-    kept = F.when(F.expr(f"coalesce({inside}, false)"), F.col(column))
-    guarded = kept.otherwise(F.raise_error(message).cast(kind))
-    return frame.withColumn(column, guarded).select(*frame.columns)

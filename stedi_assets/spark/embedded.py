@@ -94,6 +94,10 @@ class _GuardedChannel(DefaultChannelBuilder):
             def admit(state: grpc.ChannelConnectivity) -> None:
                 if state is grpc.ChannelConnectivity.CONNECTING:
                     guard.admit_own(_ADMIT_SECONDS)
+                elif state is grpc.ChannelConnectivity.READY:
+                    # On a busy machine the server's end may come later than that: it is there now,
+                    # since it has answered (what we sent so far is sent again).
+                    guard.admit_own()
 
             channel.subscribe(admit)
         return channel
