@@ -17,7 +17,7 @@ from pyspark.sql import functions as F
 from stedi_assets.settings import load_settings
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame
+    from pyspark.sql import Column
 
 _LOST_RACE = re.compile(
     r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
