@@ -80,7 +80,12 @@ def _check(context: dg.OpExecutionContext, pipeline: Pipeline, built: list[Built
     failed = []
     for name in {one.table.name: None for one in built}:
         days = {day for one in built if one.table.name == name for day in one.reasons if day}
-        for evaluation in evaluations(pipeline, TABLES[name], days or None):
+        try:
+            found = evaluations(pipeline, TABLES[name], days or None)
+        except StediError as error:
+            failed.append(str(error))
+            continue
+        for evaluation in found:
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
                 failed.append(f"Check {evaluation.check_name} of {name} failed.")

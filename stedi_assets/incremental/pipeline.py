@@ -235,8 +235,7 @@ class Pipeline:
         mine = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
         changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
         if mine and changed:
-            for t in changed:
-                self._ledgers[t.name] = read_ledger(self.lakehouse.store, t)
+            self.refresh()  # who is in may follow from tables that are not upstream
             now, then = inputs_of(self.state(), table), inputs_of(state, table)
             mine = all(now.get(key) == then.get(key) for key in keys)
         if not mine:
