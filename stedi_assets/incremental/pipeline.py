@@ -129,6 +129,8 @@ class Pipeline:
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
         scope = self.settings.consent_scope
         key = membership_key(logs, scope)
+        if not any(logs[name] for name in logs if name.endswith("_landing")):
+            return Membership(key, {})  # nothing has landed: nobody is in
         if self._membership.key != key:
             kept = read_membership(self.lakehouse, key)
             self._membership = kept or self._computed_membership(logs)
