@@ -136,3 +136,16 @@ def test_an_idle_session_is_not_forgotten_by_the_engine():
 
     seconds = int(embedded_variables(load_settings())["SAIL_SPARK__SESSION_TIMEOUT_SECS"])
     assert seconds > 365 * 86_400
+
+
+def test_a_connection_that_is_accepted_late_is_let_through_when_it_is_ready():
+    """On a busy machine the server's end of it comes after the wait for it: once hung for ever."""
+    program = (
+        "from stedi_assets.spark import embedded; embedded._ADMIT_SECONDS = 0\n"
+        "from stedi_assets.spark.session import SparkSessions\n"
+        "print(SparkSessions().spark_session.range(3).count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "3", done.stderr
