@@ -89,7 +89,7 @@ def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
     assert "p1@example.com" in everything_in(lake, "trusted", "curated")
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     run("erase", "--now")
-    left = everything_in(lake, "trusted", "curated", "_stedi")
+    left = everything_in(lake, "trusted", "curated")
     assert "p1@example.com" not in left
     assert '"d1"' not in left
     assert "p2@example.com" in left
