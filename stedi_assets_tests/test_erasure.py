@@ -334,7 +334,7 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
     lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
     before = everything_in(lake, "")
     with dg.DagsterInstance.get() as instance:
-        job = defs.resolve_job_def("lakehouse")
+        job = defs.resolve_job_def("catch_up")
         under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     result = CliRunner().invoke(main, [command], input="p1@example.com")
     assert result.exit_code == 1
