@@ -2,7 +2,6 @@
 
 import pytest
 
-from stedi_assets.settings import load_settings
 from stedi_assets.tables.rules import normalize_email, normalized_email
 from stedi_assets_tests.reference import compared
 
@@ -17,13 +16,12 @@ EMAILS += [
 EMAILS += ["J\u030c@x", "\u01f0@x", "ΑΣ@Example.com", "İ@x", "I\u0307@x", "\u1100\u1161@x", "🚲@x"]
 
 
-@pytest.fixture(scope="module")
-def spark(server):
-    from stedi_assets.definitions import build_pipeline
-
-    return build_pipeline(load_settings()).lakehouse.spark_session
+@pytest.fixture
+def spark(lake):
+    return lake.pipeline.lakehouse.spark_session
 
 
+@pytest.mark.every_engine
 def test_an_email_is_the_same_person_whichever_way_it_is_written(spark):
     frame = spark.createDataFrame([(email,) for email in EMAILS], "email string")
     rows = frame.select("email", normalized_email("email").alias("normalized")).collect()
@@ -32,6 +30,7 @@ def test_an_email_is_the_same_person_whichever_way_it_is_written(spark):
     }
 
 
+@pytest.mark.every_engine
 def test_an_email_can_be_a_key_of_groups_joins_and_filters(spark):
     frame = spark.createDataFrame([(email,) for email in EMAILS if email], "email string")
     named = frame.select(normalized_email("email").alias("email"))

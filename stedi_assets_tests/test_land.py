@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
 from stedi_assets.landing import upload as land_module
-from stedi_assets.landing.upload import LandError, land, landed_dates
+from stedi_assets.landing.layout import landed_dates
+from stedi_assets.landing.upload import LandError, land
 from stedi_assets.local.s3_server import LocalS3
 
 DAY = date(2022, 6, 18)

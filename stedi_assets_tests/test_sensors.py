@@ -11,7 +11,7 @@ from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, r
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
 from stedi_assets.incremental.change_detection import LandingListing
-from stedi_assets.landing.reader import LandedObject
+from stedi_assets.landing.layout import LandedObject
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, plain_objects

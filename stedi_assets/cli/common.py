@@ -33,7 +33,7 @@ def warn(message: str) -> None:
 
 def date_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
     """The callback of an option that is a date (YYYY-MM-DD); None where it is not given."""
-    from stedi_assets.landing.upload import parse_date
+    from stedi_assets.landing.layout import parse_date
 
     day = parse_date(value) if value is not None else None
     if value is not None and day is None:

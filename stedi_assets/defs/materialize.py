@@ -13,7 +13,7 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.query import table_figures
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.diagnosis import diagnose, warnings_of
-from stedi_assets.landing.upload import landed_dates
+from stedi_assets.landing.layout import landed_dates
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import TABLES
 

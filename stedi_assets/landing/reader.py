@@ -21,11 +21,8 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.canonical import as_json, is_canonical, is_in_the_usual_order
 from stedi_assets.landing.exact_reader import THREADS, read_exactly
-from stedi_assets.landing.layout import LandedObject as LandedObject
-from stedi_assets.landing.layout import landed_objects as landed_objects
+from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect, starts_with_a_line
-from stedi_assets.landing.object_text import UnreadableError as UnreadableError
-from stedi_assets.landing.object_text import landed_text as landed_text
 from stedi_assets.spark.dialect import without_negative_zero
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 

@@ -14,9 +14,7 @@ from botocore.exceptions import ClientError
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import translate_s3_errors
-from stedi_assets.landing.layout import is_data
-from stedi_assets.landing.layout import landed_dates as landed_dates
-from stedi_assets.landing.layout import parse_date as parse_date
+from stedi_assets.landing.layout import is_data, parse_date
 from stedi_assets.tables.schemas import ENTITIES
 
 THREADS = 8

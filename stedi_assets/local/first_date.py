@@ -13,7 +13,7 @@ from pathlib import Path
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore, open_store
-from stedi_assets.landing.upload import landed_dates, parse_date
+from stedi_assets.landing.layout import landed_dates, parse_date
 from stedi_assets.settings import Settings, first_date_file, load_settings, today
 from stedi_assets.tables.schemas import ENTITIES
 
