@@ -67,7 +67,8 @@ def composed(text: "Column") -> "Column":
         nfc = F.reflect(*compose)
     else:
         nfc = _nfc()(text)
-    return F.when(F.octet_length(text) == F.length(text), text).otherwise(nfc)
+    is_composed = text.isNull() | (F.octet_length(text) == F.length(text))
+    return F.when(is_composed, text).otherwise(nfc)
 
 
 def _nfc() -> "Callable[[Column], Column]":
