@@ -13,8 +13,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from stedi_assets.aws import translate_aws_errors
-from stedi_assets.landing.layout import is_data
-from stedi_assets.landing.upload import parse_date
+from stedi_assets.landing.layout import is_data, parse_date
 from stedi_assets.settings import Settings
 from stedi_assets.tables.schemas import ENTITIES
 
