@@ -50,7 +50,8 @@ def test_eight_tables_and_the_landed_json_are_registered(glue, database):
     assert table["Parameters"]["spark.sql.sources.provider"] == "delta"
     assert table["Parameters"]["table_type"] == "delta"
     columns = {c["Name"]: (c["Type"], c["Comment"]) for c in storage["Columns"]}
-    assert columns["registrationdate"] == ("bigint", "When they registered, ms since the epoch.")
+    registered = TABLES["customer_landing"].columns[5]
+    assert columns["registrationdate"] == ("bigint", registered.description)
     assert list(columns)[-1] == "ingest_date"
 
 
