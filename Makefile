@@ -89,6 +89,14 @@ scan-infra: .venv/.made
 	  .stedi/scan/bin/parliament --directory $$policies --include_policy_extension json; \
 	  code=$$?; rm -rf $$policies; exit $$code
 
+# Histories of the state machine, ten to a seed, on both cores: [HISTORIES=1000] [SEED=0]. Those that
+# fail are kept in build/histories. With STEDI_SPARK set, on that engine.
+HISTORIES ?= 1000
+SEED ?= 0
+test-histories: .venv/.made
+	@seq $(SEED) $$(( $(SEED) + ($(HISTORIES) + 9) / 10 - 1 )) | xargs -P 2 -I{} \
+	  $(BIN)/python -m stedi_assets_tests.histories --seed {} --processes
+
 lint: .venv/.made
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -106,6 +114,9 @@ bench-spark: .venv/.made
 
 bench-history: .venv/.made
 	@$(BIN)/python -m bench.history --update docs/benchmarks.md
+
+bench-latency: .venv/.made
+	@$(BIN)/python -m bench.latency --update docs/benchmarks.md
 
 # The pictures of the docs anew, over a synthetic sample; needs Chromium.
 pictures: .venv/.made

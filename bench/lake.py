@@ -7,7 +7,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deltalake import DeltaTable
@@ -61,6 +61,10 @@ class BenchLake:
     server: LocalS3
     environ: Mapping[str, str]
     dagster_home: Path
+
+    def through(self, endpoint: str) -> "BenchLake":
+        """The same lake with its commands' requests going to another endpoint, a proxy's."""
+        return replace(self, environ={**self.environ, "AWS_ENDPOINT_URL": endpoint})
 
     def stedi(self, *arguments: str) -> Figures:
         """Run a `stedi` command on the lake to its end."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from stedi_assets.local.s3_server import local_environment, local_s3
 from stedi_assets.settings import EMBEDDED_SALT, today
-from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets.tables.schemas import ENTITIES, TABLES, spark_schema
 
 THREADS = 16
 
@@ -36,36 +36,36 @@ def land(lake: Any, days: list[date], objects: int) -> None:
         list(pool.map(put, range(objects)))
 
 
-def settle(lake: Any) -> None:
-    """Ledger and settled versions as they are once everything was built (of no rows)."""
-    from stedi_assets.incremental.consent_propagation import SETTLED, Membership
+def settle(pipeline: Any) -> None:
+    """The tables and ledgers as they are once everything was built: none of the objects is read."""
+    from stedi_assets.incremental.change_detection import list_landing
+    from stedi_assets.incremental.pipeline import Batch
+    from stedi_assets.incremental.reconcile import refresh
 
-    from stedi_assets.definitions import io_manager
-    from stedi_assets.incremental import change_detection as observation
-    from stedi_assets.incremental import ledger
-
-    for table in TABLES.values():
-        io_manager._create(table)
-    listing = observation.look(lake)
-
-    def record(partition: ledger.Partition) -> None:
-        ledger.record(lake, *partition, list(listing.objects[partition]), [])
-
-    with ThreadPoolExecutor(THREADS) as pool:
-        list(pool.map(record, listing.objects))
-    lake.put_json(SETTLED, {"versions": Membership(io_manager).versions, "folder": "none"})
+    listing = list_landing(pipeline.lakehouse.store)
+    times = {landed: time.timestamp() for landed, time in listing.last_modified.items()}
+    for entity in ENTITIES:
+        table = TABLES[f"{entity}_landing"]
+        found = {day: list(o) for (name, day), o in listing.objects.items() if name == entity}
+        rows = pipeline.lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
+        state = pipeline.state(with_membership=False)
+        pipeline.write(table, list(found), Batch(rows, state, 0, found, times))
+    failures = refresh(pipeline).failures
+    if failures:
+        raise SystemExit("\n".join(failures))
 
 
-def tick(instance: Any, cursor: str | None) -> Any:
+def tick(pipeline: Any, defs: Any, instance: Any, cursor: str | None) -> Any:
     """One evaluation of the sensor."""
     import dagster as dg
 
-    from stedi_assets.definitions import defs, io_manager
     from stedi_assets.defs.sensors import landing_sensor
 
+    resources = {"pipeline": pipeline}
     with dg.build_sensor_context(
-        instance=instance, cursor=cursor, definitions=defs, resources={"io_manager": io_manager}
+        instance=instance, cursor=cursor, definitions=defs, resources=resources
     ) as context:
+        pipeline.refresh()  # as the resource does for each tick
         return landing_sensor(context)
 
 
@@ -89,12 +89,13 @@ def measure(days: list[date], objects: int, ticks: int) -> None:
     """Land, settle, tick."""
     import dagster as dg
 
-    from stedi_assets.lakehouse.object_store import open_lake
+    from stedi_assets.definitions import build_definitions, build_pipeline
     from stedi_assets.settings import load_settings
 
-    lake = open_lake(load_settings())
+    pipeline = build_pipeline(load_settings())
+    defs, lake = build_definitions(pipeline), pipeline.lakehouse.store
     land(lake, days, objects)
-    settle(lake)
+    settle(pipeline)
     requests = [0]
     lake.client.meta.events.register(
         "before-send.s3", lambda **_: requests.__setitem__(0, requests[0] + 1)
@@ -103,7 +104,7 @@ def measure(days: list[date], objects: int, ticks: int) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(ticks + 1):
             before = time.perf_counter(), time.process_time(), requests[0]
-            result = tick(instance, cursor)
+            result = tick(pipeline, defs, instance, cursor)
             if result.run_requests:
                 raise SystemExit("the sensor asks for a run although nothing changed")
             seconds.append(time.perf_counter() - before[0])
@@ -119,7 +120,7 @@ def measure(days: list[date], objects: int, ticks: int) -> None:
             lake.client.put_object(Bucket=lake.settings.bucket, Key=late, Body=b"{}")
             number, requested = 0, []
             while not requested:
-                result = tick(instance, cursor)
+                result = tick(pipeline, defs, instance, cursor)
                 cursor, requested, number = result.cursor, result.run_requests, number + 1
             print(f"  an object in {day} is seen at tick {number}")
             lake.delete([late])

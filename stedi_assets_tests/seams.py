@@ -6,6 +6,7 @@ core changes its names, these functions are all that has to follow.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -75,3 +76,11 @@ def before_write(table: str, action: Callable[[], None]) -> Iterator[None]:
         patch.setattr(place, name, acting)
         yield
     assert not left, f"{table} was not written"
+
+
+def erase(lake: Any) -> None:
+    """What `stedi erase --now` does, on a test's lake."""
+    from stedi_assets.privacy import vacuum
+
+    result = vacuum.erase(lake.pipeline, lake.catch_up, timedelta(0))
+    assert not result.problems, result.problems

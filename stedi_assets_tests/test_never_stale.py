@@ -36,29 +36,34 @@ def keys(lake, path: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_withdrawal_after_many_commits_takes_the_person_out(lake):
-    """A checkpoint lies between the versions: five days of an object and a late one are enough."""
-    for n in range(5):
-        day = DATES[0] + timedelta(2 * n)
-        lake.put(landed("customer", day, "c", person(n, 0, T0)))
-        lake.put(landed("accelerometer", day, "a", phone(n, n)))
-        lake.put(landed("customer", DATES[0], f"late {n}", person(n + 5, 0, T0)))
-        lake.catch_up()
-    lake.put(landed("customer", day, "withdrawn", person(1, 1, None)))
-    up_to_date(lake)
-
-
-@pytest.mark.slow
-def test_erase_works_after_many_commits(lake):
+@pytest.mark.parametrize("how", ["catch-up", "erase"])
+def test_a_withdrawal_after_many_commits_takes_the_person_out(lake, how):
+    """Delta checkpoints lie between the commits."""
     three_days(lake)
     for n in range(12):
         lake.put(landed("customer", DATES[0], f"update {n}", person(1, n, T0)))
         lake.materialize(DATES[0], DATES[0], "customer_landing", "customer_trusted")
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 20, None)))
-    result = CliRunner().invoke(main, ["erase", "--now"])
-    assert result.exit_code == 0, result.output
-    assert lake.differences() == {}
-    assert lake.catch_up() == 0
+    if how == "erase":
+        result = CliRunner().invoke(main, ["erase", "--now"])
+        assert result.exit_code == 0, result.output[-1000:]
+    up_to_date(lake)
+
+
+@pytest.mark.slow
+def test_a_withdrawal_after_many_dates_with_late_objects_takes_the_person_out(lake):
+    """Each date is a run of its own, and there are checkpoints between them."""
+    days = [DATES[0] + timedelta(2 * n) for n in range(5)]
+    for n, day in enumerate(days):
+        lake.put(landed("customer", day, "c", person(n, 0, T0)))
+        lake.put(landed("accelerometer", day, "a", phone(n, n)))
+    lake.catch_up()
+    for n, day in enumerate(days):
+        lake.put(landed("customer", day, "late", person(n + 5, 0, T0)))
+        lake.put(landed("customer", day + timedelta(20), "c", person(n + 10, 0, T0)))
+    lake.catch_up()
+    lake.put(landed("customer", days[0], "withdrawn", person(1, 1, None)))
+    up_to_date(lake)
 
 
 def test_a_device_claimed_and_let_go_between_two_looks_is_its_owners_again(lake):
@@ -76,9 +81,8 @@ def test_a_device_claimed_and_let_go_between_two_looks_is_its_owners_again(lake)
 def test_pairs_made_by_hand_before_their_halves_are_made_again(lake, entity):
     three_days(lake)
     late = {"accelerometer": phone(2, 2000), "step_trainer": device(1, 0)}[entity]
-    day = {"accelerometer": DATES[0], "step_trainer": DATES[0]}[entity]
-    lake.put(landed(entity, day, "late", late))
-    lake.materialize(day, day, f"{entity}_landing")
+    lake.put(landed(entity, DATES[0], "late", late))
+    lake.materialize(DATES[0], DATES[0], f"{entity}_landing")
     lake.materialize(DATES[0], DATES[2], "machine_learning_curated")
     up_to_date(lake)
 
