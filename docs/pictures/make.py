@@ -22,7 +22,7 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 SECONDS = 600
-WIDTH = 1400
+WIDTH = 1500
 _ZONES = ",".join(f"global@global:{zone}" for zone in ("landing", "trusted", "curated"))
 
 
@@ -124,7 +124,7 @@ def photograph(page: Page, url: str, picture: Picture, file: Path) -> None:
         page.get_by_text("RUN_SUCCESS").first.wait_for()
     elif picture.click:
         page.get_by_text(picture.click).first.click()
-    time.sleep(8)  # the UI's animations and late queries have no end that one could see
+    time.sleep(25)  # the UI's animations and late queries have no end that one could see
     page.screenshot(path=file)
     print(f"docs/pictures/{file.name}")
 

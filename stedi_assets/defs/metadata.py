@@ -5,7 +5,7 @@ has one name wherever it stands, and its unit in the name; what is of the writte
 `partition`, what is of the whole table with `table`, so that each can be plotted over time.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
 
-PREVIEW_ROWS = 2  # a third one is cut off on the asset's page
+PREVIEW_ROWS = 3
 MASK = "•••"
 # Rows of one file in which the picture of the training set looks for a subject's session.
 _SESSION_ROWS = 5_000
@@ -196,16 +196,18 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
     return [{"ingest_date": first.ingest_date, **row} for row in rows]
 
 
-def preview(table: Table, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
-    """Rows as a markdown table in which nobody can be told: a column a line, so that it fits."""
-    lines = [
-        "| column | " + " | ".join(f"row {n}" for n in range(1, len(rows) + 1)) + " |",
-        "|---|" + "---|" * len(rows),
-    ]
+def preview(table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a markdown table in which nobody can be told.
+
+    A column of the table a line, so that it fits the page; equal values are said once.
+    """
+    if not rows:
+        return "No rows."
+    lines = ["| column | first rows |", "|---|---|"]
     for name in table.column_names:
-        shown = " | ".join(_shown(table, name, row[name]) for row in rows)
-        lines.append(f"| {name} | {shown} |")
-    return "\n".join(lines) if rows else "No rows."
+        shown = dict.fromkeys(_shown(table, name, row[name]) for row in rows)
+        lines.append(f"| {name} | {' · '.join(shown)} |")
+    return "\n".join(lines)
 
 
 def _shown(table: Table, name: str, value: Any) -> str:
