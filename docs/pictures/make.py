@@ -4,6 +4,7 @@ A synthetic sample is landed in a lake of its own, the tables are filled, and pa
 over it are photographed.
 """
 
+import io
 import os
 import shutil
 import signal
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
@@ -51,9 +53,9 @@ PICTURES = {
     "partitions": Picture(
         "/assets/machine_learning_curated?view=partitions", "Materialized (3)", 620
     ),
-    "checks": Picture("/assets/accelerometer_trusted?view=checks", "Succeeded", 800),
+    "checks": Picture("/assets/accelerometer_trusted?view=checks", "Succeeded", 900),
     "run": Picture("/runs", "Success", 900, click="a run"),
-    "automation": Picture("/automation", "landing_sensor", 420),
+    "automation": Picture("/automation", "landing_sensor", 480),
 }
 
 
@@ -125,7 +127,8 @@ def photograph(page: Page, url: str, picture: Picture, file: Path) -> None:
     elif picture.click:
         page.get_by_text(picture.click).first.click()
     time.sleep(25)  # the UI's animations and late queries have no end that one could see
-    page.screenshot(path=file)
+    with Image.open(io.BytesIO(page.screenshot())) as shot:
+        shot.convert("RGB").quantize(128).save(file, optimize=True)  # a third of the size
     print(f"docs/pictures/{file.name}")
 
 
