@@ -81,7 +81,7 @@ def test_a_backfill_is_one_run_of_the_chosen_dates(page: Page, site: Site) -> No
     page.goto(f"{site.url}/runs/{run['runId']}")
     expect(page.get_by_text("Success").first).to_be_visible()
     open_asset(page, "machine_learning_curated", "Partitions")
-    page.get_by_text(str(DAYS[1])).last.click()
+    page.get_by_text(str(DAYS[1])).first.click()
     expect(page.get_by_text("dagster/partition_row_count")).to_be_visible()
 
 
