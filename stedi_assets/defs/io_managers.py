@@ -1,12 +1,13 @@
 """The IO manager: a thin adapter between Dagster's steps and the pipeline that reads and writes."""
 
+import time
 from collections.abc import Collection
 from datetime import date
 from typing import Any
 
 import dagster as dg
 
-from stedi_assets.defs.metadata import materialization_metadata
+from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate
 from stedi_assets.incremental.pipeline import Batch, Pipeline
 from stedi_assets.lakehouse.dates import days_between
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -34,11 +35,13 @@ class LakehouseIOManager(dg.IOManager):
         """Replace the dates that the run writes, or the whole table, in one commit."""
         table = TABLES[context.asset_key.path[-1]]
         days = _days(table, lambda _output: context.asset_partition_key_range)
+        start = time.monotonic()
         with redact_engine_errors(f"Writing {table.name}", self.pipeline.settings.spark):
             log = self.pipeline.write(
                 table, days if table.partitioned else None, obj, context.run_id
             )
-        _report(context, self.pipeline, table, log, days)
+        took = rate(log, days, time.monotonic() - start)
+        _report(context, self.pipeline, table, log, days, took)
         for event in landed_observations(table, obj):
             context.log_event(event)
 
@@ -57,18 +60,19 @@ def _report(
     table: Table,
     log: TableLog,
     days: Collection[date],
+    took: dict[str, int | float],
 ) -> None:
     """Say what was written; in a range run every date says its own."""
     if len(days) < 2:
         day = next(iter(days), None)
-        context.add_output_metadata(materialization_metadata(pipeline, table, log, day))
+        context.add_output_metadata(materialization_metadata(pipeline, table, log, day) | took)
         return
     execution = dg.AssetExecutionContext.get()
     for day in days:
         metadata = materialization_metadata(
             pipeline, table, log, day, with_preview=day == max(days)
         )
-        execution.add_asset_metadata(metadata, partition_key=day.isoformat())
+        execution.add_asset_metadata(metadata | took, partition_key=day.isoformat())
 
 
 def landed_observations(table: Table, batch: Batch) -> list[dg.AssetObservation]:
@@ -77,7 +81,7 @@ def landed_observations(table: Table, batch: Batch) -> list[dg.AssetObservation]
         dg.AssetObservation(
             table.name.replace("_landing", "_objects"),
             partition=day.isoformat(),
-            metadata={"objects": len(objects), "size": sum(o.size for o in objects)},
+            metadata={"objects": len(objects), "size_mb": megabytes(o.size for o in objects)},
         )
         for day, objects in batch.listings.items()
     ]

@@ -104,7 +104,7 @@ def materializations(pipeline: Pipeline, built: Built) -> list[dg.AssetMateriali
         metadata["why"] = why
         if built.before:
             before = built.before.by_date.get(day, []) if day else built.before.files
-            metadata["rows before"] = sum(file.rows for file in before)
+            metadata["rows_before"] = sum(file.rows for file in before)
         entry = ledger.entries.get(day)
         tags = {"dagster/data_version": entry.identity} if entry else {}
         events.append(

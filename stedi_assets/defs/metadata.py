@@ -5,7 +5,7 @@ has one name wherever it stands, and its unit in the name; what is of the writte
 `partition`, what is of the whole table with `table`, so that each can be plotted over time.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
 
-PREVIEW_ROWS = 2  # a third one is cut off on the asset's page
+PREVIEW_ROWS = 3
 MASK = "•••"
 # Rows of one file in which the picture of the training set looks for a subject's session.
 _SESSION_ROWS = 5_000
@@ -45,12 +45,10 @@ def materialization_metadata(
     day: date | None,
     *,
     with_preview: bool = True,
-    seconds: float | None = None,
 ) -> dict[str, Any]:
     """The metadata of a table's partition (None: of the whole table), as Dagster's UI knows it.
 
     with_preview: with picture and preview, which read one file; for the newest date of a range.
-    seconds: how long the run took to build it, where that was measured.
     """
     files = log.of(day, day)
     metadata: dict[str, Any] = {}
@@ -58,12 +56,16 @@ def materialization_metadata(
         metadata |= _illustrated(pipeline, table, log, files)
     metadata |= _numbers(table, log, files, day)
     metadata["dagster/uri"] = pipeline.lakehouse.store.settings.uri(table.path)
-    if seconds:
-        metadata["build_seconds"] = round(seconds, 3)
-        metadata["rows_per_second"] = round(sum(f.rows for f in files) / seconds)
     if table.name == "customers_curated":
         metadata |= {f"customers_{name}": n for name, n in _customers(pipeline).items()}
     return metadata
+
+
+def rate(log: TableLog, days: Collection[date], seconds: float) -> dict[str, int | float]:
+    """How long a run took to compute and write a table's dates (none: all of it), and how fast."""
+    files = [file for day in days for file in log.by_date.get(day, ())] if days else log.files
+    rows = sum(file.rows for file in files)
+    return {"run_seconds": round(seconds, 3), "run_rows_per_second": round(rows / seconds)}
 
 
 def _illustrated(
@@ -85,13 +87,13 @@ def _numbers(
     """Counts and sizes, of the date and of the table."""
     numbers: dict[str, int | float] = {
         "dagster/row_count": sum(f.rows for f in log.files),
-        "table_size_mb": _megabytes(log.files),
+        "table_size_mb": megabytes(f.bytes for f in log.files),
         "table_files": len(log.files),
         "delta_version": log.version,
     }
     if day is not None:
         numbers["dagster/partition_row_count"] = sum(f.rows for f in files)
-        numbers["partition_size_mb"] = _megabytes(files)
+        numbers["partition_size_mb"] = megabytes(f.bytes for f in files)
         numbers["partition_files"] = len(files)
     if table.zone == "landing":
         rows, malformed = sum(f.rows for f in files), sum(f.malformed for f in files)
@@ -101,8 +103,9 @@ def _numbers(
     return numbers
 
 
-def _megabytes(files: Iterable[DataFile]) -> float:
-    return round(sum(f.bytes for f in files) / 1_000_000, 3)
+def megabytes(sizes: Iterable[int]) -> float:
+    """The sum of some sizes in bytes, as MB (10**6 bytes)."""
+    return round(sum(sizes) / 1_000_000, 3)
 
 
 def _customers(pipeline: Pipeline) -> dict[str, int]:
@@ -193,16 +196,18 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
     return [{"ingest_date": first.ingest_date, **row} for row in rows]
 
 
-def preview(table: Table, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
-    """Rows as a markdown table in which nobody can be told: a column a line, so that it fits."""
-    lines = [
-        "| column | " + " | ".join(f"row {n}" for n in range(1, len(rows) + 1)) + " |",
-        "|---|" + "---|" * len(rows),
-    ]
+def preview(table: Table, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as a markdown table in which nobody can be told.
+
+    A column of the table a line, so that it fits the page; equal values are said once.
+    """
+    if not rows:
+        return "No rows."
+    lines = ["| column | first rows |", "|---|---|"]
     for name in table.column_names:
-        shown = " | ".join(_shown(table, name, row[name]) for row in rows)
-        lines.append(f"| {name} | {shown} |")
-    return "\n".join(lines) if rows else "No rows."
+        shown = dict.fromkeys(_shown(table, name, row[name]) for row in rows)
+        lines.append(f"| {name} | {' · '.join(shown)} |")
+    return "\n".join(lines)
 
 
 def _shown(table: Table, name: str, value: Any) -> str:

@@ -24,7 +24,8 @@ from stedi_assets_tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PATIENCE = 240  # seconds: two cores may do much else
+PATIENCE = 300  # seconds: two cores may do much else
+START_SECONDS = 900  # for filling the tables and starting the UI
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -132,7 +133,7 @@ def site(
         )  # fmt: skip
     try:
         site = Site(f"http://127.0.0.1:{port}", home, inbox[1])
-        until(lambda: process.poll() is not None or _answers(site), PATIENCE)
+        until(lambda: process.poll() is not None or _answers(site), START_SECONDS)
         assert process.poll() is None, (home / "log").read_text()[-3000:]
         until(lambda: site.ticks("alerts"), PATIENCE)
         yield site
