@@ -13,7 +13,7 @@ from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
-from stedi_assets.incremental.reconcile import Built, refresh
+from stedi_assets.incremental.reconcile import BuiltTable, refresh
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
@@ -75,11 +75,13 @@ def catch_up() -> None:
     build_what_is_out_of_date()
 
 
-def _check(context: dg.OpExecutionContext, pipeline: Pipeline, built: list[Built]) -> list[str]:
+def _check(
+    context: dg.OpExecutionContext, pipeline: Pipeline, built: list[BuiltTable]
+) -> list[str]:
     """Check what was built; the blocking checks that fail, a line each."""
     failed = []
-    for name in {one.table.name: None for one in built}:
-        days = {day for one in built if one.table.name == name for day in one.reasons if day}
+    for name in {build.table.name: None for build in built}:
+        days = {day for build in built if build.table.name == name for day in build.reasons if day}
         for evaluation in evaluations(pipeline, TABLES[name], days or None):
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
@@ -87,7 +89,7 @@ def _check(context: dg.OpExecutionContext, pipeline: Pipeline, built: list[Built
     return failed
 
 
-def materializations(pipeline: Pipeline, built: Built) -> list[dg.AssetMaterialization]:
+def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMaterialization]:
     """One event for every partition that was built: its figures, and why it was out of date."""
     ledger = pipeline.state(with_membership=False).ledgers[built.table.name]
     newest = max((day for day in built.reasons if day), default=None)

@@ -112,16 +112,16 @@ def _customers(pipeline: Pipeline) -> dict[str, int]:
     """
     logs = {name: pipeline.lakehouse.log(TABLES[name]) for name in TABLES}
     trusted, curated = logs["customer_trusted"], logs["customers_curated"]
-    found = {}
-    if landed := pipeline.state().membership.of("customer_landing", None)[0]:
-        found["landed"] = landed
-    found["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
-    found["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
+    counts = {}
+    if customers := pipeline.state().membership.of("customer_landing", None)[0]:
+        counts["landed"] = customers
+    counts["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
+    counts["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
     pairs = logs["machine_learning_curated"]
     if pairs and 0 < len(pairs.files) <= _FEW_FILES:
         rows = pipeline.lakehouse.read(TABLES["machine_learning_curated"])
-        found["with_pairs"] = rows.select("subject_id").distinct().count()
-    return found
+        counts["with_pairs"] = rows.select("subject_id").distinct().count()
+    return counts
 
 
 # ---------------------------------------------------------------------- pictures
@@ -160,12 +160,12 @@ def session(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ):
             sessions.append([])
         sessions[-1].append(row)
-    mine = max(sessions, key=len)[:_MOST_POINTS]
-    start = mine[0]["sensorReadingTime"]
+    rows_of_session = max(sessions, key=len)[:_MOST_POINTS]
+    start = rows_of_session[0]["sensorReadingTime"]
     return {
-        "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in mine],
-        "distances": [row["distanceFromObject"] for row in mine],
-        "accelerations": {axis: [row[axis] for row in mine] for axis in ("x", "y", "z")},
+        "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in rows_of_session],
+        "distances": [row["distanceFromObject"] for row in rows_of_session],
+        "accelerations": {axis: [row[axis] for row in rows_of_session] for axis in ("x", "y", "z")},
     }
 
 

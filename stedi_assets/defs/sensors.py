@@ -69,7 +69,9 @@ def ranges_to_list(
     block = tick % ROUNDS
     since = min(days[-NEWEST:][0], last - timedelta(2))
     new = [day for day in days if day not in built][:NEWEST]
-    ranges: list[OpenRange] = [one for one in contiguous_ranges(new) if one[0] < since]
+    ranges: list[OpenRange] = [
+        new_range for new_range in contiguous_ranges(new) if new_range[0] < since
+    ]
     if block == ROUNDS - 1:
         return [*ranges, (min(edges[-1], since), None)]
     start, end = edges[block] if block else None, edges[block + 1] - timedelta(1)

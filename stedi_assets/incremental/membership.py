@@ -58,11 +58,11 @@ def membership_key(logs: Logs, consent_scope: str) -> str:
 
 def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
     """The membership that is kept for a key; None where none, or another one's, is kept."""
-    found = lakehouse.store.get(MEMBERSHIP_PATH)
-    if found is None:
+    existing = lakehouse.store.get(MEMBERSHIP_PATH)
+    if existing is None:
         return None
     try:
-        document = json.loads(found[0])
+        document = json.loads(existing[0])
         sets = {
             table: {
                 None if day == "all" else date.fromisoformat(day): (int(count), str(hashed))

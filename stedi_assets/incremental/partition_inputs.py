@@ -75,7 +75,10 @@ def inputs_of(state: LakeState, table: Table) -> dict[PartitionKey, Inputs]:
     if not any(state.exists(name) for name in state.logs if name.endswith("_landing")):
         return {}
     inputs = _INPUTS[table.name](state)
-    return {key: {**one, "rules": RULES_VERSION} for key, one in inputs.items()}
+    return {
+        key: {**partition_inputs, "rules": RULES_VERSION}
+        for key, partition_inputs in inputs.items()
+    }
 
 
 def _customer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:

@@ -232,14 +232,14 @@ class Pipeline:
         self.lakehouse.refresh([table, *upstream])
         log, before = self.lakehouse.log(table), state.logs[table.name]
         same_table = (log and log.table_id) == (before and before.table_id)
-        mine = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
+        unchanged = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
         changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
-        if mine and changed:
+        if unchanged and changed:
             for t in changed:
                 self._ledgers[t.name] = read_ledger(self.lakehouse.store, t)
             now, then = inputs_of(self.state(), table), inputs_of(state, table)
-            mine = all(now.get(key) == then.get(key) for key in keys)
-        if not mine:
+            unchanged = all(now.get(key) == then.get(key) for key in keys)
+        if not unchanged:
             raise InputsChangedError(
                 f"Another run wrote {table.name} or what it is made of while"
                 f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
@@ -290,9 +290,9 @@ class Pipeline:
         return wanted
 
 
-def _text_bytes(landed: LandedObject) -> int:
+def _text_bytes(landed_object: LandedObject) -> int:
     """About how much text an object holds."""
-    return landed.size * (_GZIP_RATIO if landed.is_gzipped else 1)
+    return landed_object.size * (_GZIP_RATIO if landed_object.is_gzipped else 1)
 
 
 def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:

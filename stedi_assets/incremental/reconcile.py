@@ -30,7 +30,7 @@ MAX_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTable:
     """What a refresh wrote of one table: which partitions, why, and the log before and after."""
 
     table: Table
@@ -40,10 +40,10 @@ class Built:
 
 
 @dataclass
-class Refreshed:
+class RefreshResult:
     """What a refresh did, and what it could not do: a line for each."""
 
-    built: list[Built] = field(default_factory=list)
+    built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -67,12 +67,12 @@ def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_i
 
 def refresh(
     pipeline: Pipeline, run_id: str = "", say: Callable[[str], None] = lambda _line: None
-) -> Refreshed:
+) -> RefreshResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
     say: takes a line about what is built and why.
     """
-    result = Refreshed()
+    result = RefreshResult()
     pipeline.refresh(verify_files=True)
     listing = list_landing(pipeline.lakehouse.store)
     for name in BUILD_ORDER:
@@ -99,7 +99,7 @@ def _described(reasons: Reasons) -> str:
 
 
 def _build_what_can_be(
-    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: Refreshed
+    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: RefreshResult
 ) -> None:
     """Build all partitions at once; where that fails, each by itself."""
     before = pipeline.lakehouse.log(table)
@@ -118,7 +118,7 @@ def _build_what_can_be(
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
-            result.built.append(Built(table, why, before, log))
+            result.built.append(BuiltTable(table, why, before, log))
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:
@@ -127,7 +127,7 @@ def assert_all_answer(pipeline: Pipeline) -> None:
     _ = pipeline.lakehouse.spark_session
 
 
-def look(
+def find_out_of_date(
     pipeline: Pipeline, *, verify_files: bool = True, excluded: Collection[date] = ()
 ) -> tuple[dict[str, Reasons], LandingListing]:
     """What is out of date now, by table, and what has landed.
@@ -165,7 +165,7 @@ def catch_up(
     all else is done, where runs failed.
     """
     runs, failed = 0, dict[PlannedRun, str]()
-    stale, listing = look(pipeline)
+    stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
         planned = plan_runs(stale, built_dates(pipeline), given_up)
@@ -173,18 +173,18 @@ def catch_up(
         if not planned:
             break
         while planned:
-            one = planned.pop(0)
-            say(f"Running {one} …")
+            planned_run = planned.pop(0)
+            say(f"Running {planned_run} …")
             runs += 1
             try:
-                run(one)
+                run(planned_run)
             except StediError as error:
                 assert_all_answer(pipeline)
-                failed[one] = str(error)
-                if len(one.days) > 1:
-                    del failed[one]
-                    planned = [PlannedRun(day, day) for day in one.days] + planned
-        stale, listing = look(pipeline, verify_files=False)
+                failed[planned_run] = str(error)
+                if len(planned_run.days) > 1:
+                    del failed[planned_run]
+                    planned = [PlannedRun(day, day) for day in planned_run.days] + planned
+        stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
         raise StediError(
             f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."

@@ -187,16 +187,16 @@ def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: dat
 
 def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> tuple[dict[str, str], str | None]:
     """The dates that the roll-up holds, with their source files; {} where it is not known."""
-    found = lakehouse.store.get(rollup.manifest)
-    if found is None:
+    existing = lakehouse.store.get(rollup.manifest)
+    if existing is None:
         return {}, None
     try:
-        manifest: dict[str, Any] = json.loads(found[0])
+        manifest: dict[str, Any] = json.loads(existing[0])
         log = lakehouse.log(rollup.table)
         valid = log and manifest["files"] == [log.table_id, files_of(log, None)]
-        return (dict(manifest["dates"]) if valid else {}), found[1]
+        return (dict(manifest["dates"]) if valid else {}), existing[1]
     except (ValueError, TypeError, KeyError):
-        return {}, found[1]
+        return {}, existing[1]
 
 
 def _write_manifest(

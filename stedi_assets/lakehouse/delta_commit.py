@@ -111,12 +111,12 @@ def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict
     nulls = 0
     for group in (footer.row_group(n) for n in range(footer.num_row_groups)):
         for column in (group.column(n) for n in range(group.num_columns)):
-            name, found = column.path_in_schema, column.statistics
-            if name == "_corrupt_record" and found is not None:
-                nulls += found.null_count
-            if name in wanted and found is not None and found.has_min_max:
-                least[name] = min(least.get(name, found.min), found.min)
-                most[name] = max(most.get(name, found.max), found.max)
+            name, column_statistics = column.path_in_schema, column.statistics
+            if name == "_corrupt_record" and column_statistics is not None:
+                nulls += column_statistics.null_count
+            if name in wanted and column_statistics is not None and column_statistics.has_min_max:
+                least[name] = min(least.get(name, column_statistics.min), column_statistics.min)
+                most[name] = max(most.get(name, column_statistics.max), column_statistics.max)
     statistics = {
         "numRecords": footer.num_rows,
         "minValues": {name: plain(value) for name, value in least.items()},

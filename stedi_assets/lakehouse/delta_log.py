@@ -136,8 +136,8 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
     file = pq.ParquetFile(BufferReader(body))
     names = {"metaData.id", "add.path", "add.size", "add.stats"}
-    found = {file.schema.column(n).path for n in range(len(file.schema))}
-    columns = [c for c in found if c in names or c.startswith("add.partitionValues.")]
+    columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
+    columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
     lines: list[tuple[str, dict[str, Any]]] = []
     for row in file.read(columns=columns).to_pylist():
         if row["metaData"] and row["metaData"]["id"]:

@@ -62,7 +62,7 @@ def forget(
     taken = redactor.taken
     try:
         redactor.take_out()
-        if not taken.found and not any(before.values()):
+        if not taken.was_found and not any(before.values()):
             raise _nobody(taken)
         row.start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)
@@ -70,7 +70,7 @@ def forget(
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
-        row.found = {"completed": not problems} | _found(taken, person, before, left)
+        row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
         row.finish()
     return Forgotten(row.row, purge, problems)
@@ -124,7 +124,7 @@ def _delete_rows(lakehouse: Lakehouse, table: Table, person: Person) -> None:
         lakehouse.replace(table, rows.where(~theirs), days)
 
 
-def _found(
+def _outcome(
     taken: Taken, person: Person, before: dict[str, int], left: dict[str, int]
 ) -> dict[str, Any]:
     """What was taken and what stays, as the audit row says it."""
