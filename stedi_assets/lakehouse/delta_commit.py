@@ -146,45 +146,51 @@ def commit(
     token: kept in the commit, to find it again. PreconditionError where another was first.
     """
     now = int(time.time() * 1000)
-    lines: list[dict[str, Any]] = [
-        {
-            "commitInfo": {
-                "timestamp": now,
-                "operation": "WRITE",
-                "operationParameters": {"mode": "Overwrite"},
-                "engineInfo": "stedi_assets",
-                "userMetadata": token,
-            }
-        }
+    lines = [
+        _commit_info(now, token),
+        *(_remove(table, file, now) for file in removed),
+        *(_add(table, file, now) for file in added),
     ]
-    for file in removed:
-        lines.append(
-            {
-                "remove": {
-                    "path": quote(file.path, safe="/=-_.~"),
-                    "deletionTimestamp": now,
-                    "dataChange": True,
-                    "extendedFileMetadata": True,
-                    "partitionValues": _partition_values(table, file.partition),
-                    "size": file.bytes,
-                }
-            }
-        )
-    for new in added:
-        lines.append(
-            {
-                "add": {
-                    "path": quote(new.path, safe="/=-_.~"),
-                    "partitionValues": _partition_values(table, new.partition),
-                    "size": new.bytes,
-                    "modificationTime": now,
-                    "dataChange": True,
-                    "stats": json.dumps(new.statistics),
-                }
-            }
-        )
     body = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     store.put(entry_path(table, log.version + 1), body, IfNoneMatch="*")
+
+
+def _commit_info(now: int, token: str) -> dict[str, Any]:
+    return {
+        "commitInfo": {
+            "timestamp": now,
+            "operation": "WRITE",
+            "operationParameters": {"mode": "Overwrite"},
+            "engineInfo": "stedi_assets",
+            "userMetadata": token,
+        }
+    }
+
+
+def _remove(table: Table, file: DataFile, now: int) -> dict[str, Any]:
+    return {
+        "remove": {
+            "path": quote(file.path, safe="/=-_.~"),
+            "deletionTimestamp": now,
+            "dataChange": True,
+            "extendedFileMetadata": True,
+            "partitionValues": _partition_values(table, file.partition),
+            "size": file.bytes,
+        }
+    }
+
+
+def _add(table: Table, file: NewFile, now: int) -> dict[str, Any]:
+    return {
+        "add": {
+            "path": quote(file.path, safe="/=-_.~"),
+            "partitionValues": _partition_values(table, file.partition),
+            "size": file.bytes,
+            "modificationTime": now,
+            "dataChange": True,
+            "stats": json.dumps(file.statistics),
+        }
+    }
 
 
 def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:

@@ -198,17 +198,22 @@ class Lakehouse:
                 write_checkpoint(self.store, table)
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
-        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
-        writer = writer.option("replaceWhere", predicate)
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
-            try:
-                writer.save(self.store.settings.uri(table.path))
-            except Exception as error:  # the engines' own error classes have nothing in common
-                if not is_lost_race(error) or attempt == WRITE_ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
-            else:
-                return
+        _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
+
+
+def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:
+    """Write by the engine's own Delta writer, again where another writer was first."""
+    writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
+    writer = writer.option("replaceWhere", predicate)
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        try:
+            writer.save(uri)
+        except Exception as error:  # the engines' own error classes have nothing in common
+            if not is_lost_race(error) or attempt == WRITE_ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
+        else:
+            return
 
 
 def _create(store: ObjectStore, table: Table) -> TableLog | None:
