@@ -272,6 +272,10 @@ def deliver(known: dict[str, Any], cursor: AlertsCursor, alerts: Sequence[Alert]
     " that are no longer or again fresh, and failing sensors; each once. Off until one is set.",
 )
 def alerts_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Read what fails from the instance and send what is new; skipped where no target is set.
+
+    StediError where a target refuses a second time and nothing is new: the tick fails.
+    """
     known = targets()
     if not known:
         return dg.SensorResult(skip_reason=_OFF)

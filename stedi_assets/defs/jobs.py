@@ -37,6 +37,7 @@ lakehouse = dg.define_asset_job(
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
+    """Build and check every partition that is out of date; StediError where some of it failed."""
     if failed := build_and_report(context, pipeline):
         raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
 
@@ -59,11 +60,13 @@ def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list
 
 @dg.op(description="Registers the tables in STEDI_GLUE_DATABASE; changes nothing it did not make.")
 def sync_glue(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Register the tables in the Glue database of STEDI_GLUE_DATABASE."""
     context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
 
 
 @dg.job(description="Registers the eight tables in the Glue Data Catalog, for Athena.")
 def sync_catalog() -> None:
+    """The job of `sync_glue`."""
     sync_glue()
 
 
@@ -72,6 +75,7 @@ def sync_catalog() -> None:
     " rewritten and late objects, consent that was given or withdrawn, partitions that were lost.",
 )
 def catch_up() -> None:
+    """The job of `build_what_is_out_of_date`."""
     build_what_is_out_of_date()
 
 

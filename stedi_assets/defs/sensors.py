@@ -237,6 +237,10 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
 def landing_sensor(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult:
+    """Request the next run, or say why there is none.
+
+    StediError where all runs that are due have failed RUN_ATTEMPTS times.
+    """
     tick = int(context.cursor or 0)
     if run := run_in_progress(context):
         return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")

@@ -75,10 +75,12 @@ class Table:
 
     @property
     def column_names(self) -> list[str]:
+        """The names of the columns, in the table's order."""
         return [column.name for column in self.columns]
 
     @property
     def personal_columns(self) -> set[str]:
+        """The names of the columns that hold personal data."""
         return {column.name for column in self.columns if column.personal}
 
 
