@@ -1,6 +1,5 @@
 """Everything the environment says, read and validated here and nowhere else."""
 
-import hashlib
 import json
 import os
 import re
@@ -86,15 +85,6 @@ class Settings:
                 " salt for subject_id. Set it once, keep it secret, and never change it."
             )
         return self.subject_salt
-
-    def of_the_lake(self) -> dict[str, str]:
-        """The settings that a lake is built with and keeps (`_stedi/settings.json`)."""
-        fingerprint = hashlib.sha256(f"fingerprint of the salt {self.salt()}".encode())
-        return {
-            "first_ingest_date": self.first_ingest_date.isoformat(),
-            "consent_scope": self.consent_scope,
-            "salt_fingerprint": fingerprint.hexdigest()[:16],
-        }
 
 
 def today() -> date:

@@ -2,11 +2,14 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 
 import pytest
 
+from stedi_assets.settings import load_settings
+from stedi_assets.spark.options import embedded_variables
 from stedi_assets.spark.port_guard import PortGuard
 
 NOBODY = 65534
@@ -105,8 +108,6 @@ def test_another_user_runs_nothing(engine):
 
 @linux
 def test_a_connection_of_this_process_is_let_through_whenever_it_is_made():
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as server:
         guard = PortGuard(server.getsockname()[1])
         assert not guard.has_connections()
@@ -125,14 +126,60 @@ def test_a_connection_of_this_process_is_let_through_whenever_it_is_made():
 
 
 @linux
+def test_who_connected_before_the_guard_is_seen_and_kept_out():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(server.getsockname()) as stranger,
+        server.accept()[0] as accepted,
+    ):
+        guard = PortGuard(server.getsockname()[1])
+        assert guard.has_connections()
+        stranger.send(b"late")
+        accepted.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            accepted.recv(10)
+
+
+REACHED = """
+from stedi_assets.settings import load_settings
+from stedi_assets.spark.embedded import EmbeddedEngine
+from stedi_assets.spark.port_guard import PortGuard
+answers, ports = [True, True, False], []
+def has_connections(guard):
+    ports.append(guard._port)
+    return answers.pop(0)
+PortGuard.has_connections = has_connections
+engine = EmbeddedEngine()
+assert engine.make_session(load_settings()).range(3).count() == 3
+assert len(set(ports)) == 3 and engine.port == ports[-1]
+"""
+
+
+@linux
+def test_an_engine_that_somebody_reached_is_not_used():
+    done = subprocess.run([sys.executable, "-c", REACHED], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@linux
 def test_a_port_that_is_not_ours_cannot_be_guarded():
     with pytest.raises(OSError, match="does not listen"):
         PortGuard(9)
 
 
 def test_an_idle_session_is_not_forgotten_by_the_engine():
-    from stedi_assets.settings import load_settings
-    from stedi_assets.spark.options import embedded_variables
-
     seconds = int(embedded_variables(load_settings())["SAIL_SPARK__SESSION_TIMEOUT_SECS"])
     assert seconds > 365 * 86_400
+
+
+def test_a_connection_that_is_accepted_late_is_let_through_when_it_is_ready():
+    """On a busy machine the server's end of it comes after the wait for it: once hung for ever."""
+    program = (
+        "from stedi_assets.spark import embedded; embedded._ADMIT_SECONDS = 0\n"
+        "from stedi_assets.spark.session import SparkSessions\n"
+        "print(SparkSessions().spark_session.range(3).count())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.strip() == "3", done.stderr

@@ -89,7 +89,7 @@ def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
     assert "p1@example.com" in everything_in(lake, "trusted", "curated")
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     run("erase", "--now")
-    left = everything_in(lake, "trusted", "curated", "_stedi")
+    left = everything_in(lake, "trusted", "curated")
     assert "p1@example.com" not in left
     assert '"d1"' not in left
     assert "p2@example.com" in left
@@ -334,7 +334,7 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
     lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
     before = everything_in(lake, "")
     with dg.DagsterInstance.get() as instance:
-        job = defs.resolve_job_def("lakehouse")
+        job = defs.resolve_job_def("catch_up")
         under_way = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
     result = CliRunner().invoke(main, [command], input="p1@example.com")
     assert result.exit_code == 1

@@ -184,7 +184,12 @@ def test_new_dates_run_as_assets_and_scattered_changes_as_one_refresh():
     assert plan_runs(landed(DAYS[1], DAYS[4]), built=DAYS[:4]) == [PlannedRun(DAYS[4], DAYS[4])]
     assert plan_runs(landed(DAYS[1], DAYS[3]), built=DAYS) == [PlannedRun()]
     assert plan_runs(landed(DAYS[1], DAYS[2]), built=DAYS) == [PlannedRun(DAYS[1], DAYS[2])]
-    assert plan_runs({TRUSTED.name: {DAYS[0]: "why"}}, built=DAYS) == [PlannedRun()]
+    trusted = {TRUSTED.name: {DAYS[0]: "why"}}
+    assert plan_runs(trusted, built=DAYS) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **trusted}, built=DAYS) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[4]), **trusted}, built=DAYS[:4]) == [
+        PlannedRun(DAYS[4], DAYS[4])
+    ]
     assert plan_runs({}, built=DAYS) == []
 
 

@@ -33,7 +33,7 @@ def print_figures(figures: Sequence[Figures]) -> None:
         )
         for f in figures
     ]
-    names = ["table", "rows", "newest ingest date", "version", "size", "malformed"]
+    names = ["table", "rows", "newest date", "version", "size", "malformed"]
     _print_table(_console(), names, [False, *[True] * 5], rows)
 
 
@@ -103,7 +103,7 @@ def _print_for_people(answer: "pyarrow.Table") -> None:
     rows = [[_cell(value) for value in row] for row in islice(_rows(answer), ROWS_SHOWN)]
     names, console = answer.column_names, _console()
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
-    if rows and sum(widths) + 2 * len(widths) > console.width:
+    if sum(widths) + 2 * len(widths) > console.width:
         _print_blocks(console, names, rows)
     else:
         numeric = [types.is_integer(t) or types.is_floating(t) for t in answer.schema.types]
@@ -134,7 +134,7 @@ def _print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for name, is_number in zip(names, numeric, strict=True):
         table.add_column(Text(name), justify="right" if is_number else "left", overflow="fold")
     for row in rows:
@@ -143,6 +143,8 @@ def _print_table(
 
 
 def _print_blocks(console: "Console", names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    if not rows:
+        console.print(", ".join(names))
     width = max(map(len, names))
     for number, row in enumerate(rows, 1):
         console.print(f"row {number}", style="bold")

@@ -86,7 +86,12 @@ def _check(
     failed = []
     for name in {build.table.name: None for build in built}:
         days = {day for build in built if build.table.name == name for day in build.reasons if day}
-        for evaluation in evaluations(pipeline, TABLES[name], days or None):
+        try:
+            checked = evaluations(pipeline, TABLES[name], days or None)
+        except StediError as error:
+            failed.append(str(error))
+            continue
+        for evaluation in checked:
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
                 failed.append(f"Check {evaluation.check_name} of {name} failed.")

@@ -133,9 +133,8 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
         for name, reasons in landing.items()
     }
     ready = {name: reasons for name, reasons in ready.items() if reasons}
-    if landing and not ready:
-        return []
-    stale = ready or _downstream(pipeline, listing)
+    # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
+    stale = {**ready, **_downstream(pipeline, listing)}
     planned = plan_runs(stale, built_dates(pipeline))
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
@@ -218,8 +217,10 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
             newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
             last_event = newest[0].timestamp if newest else time.time()
             silent = time.time() - last_event >= HEARTBEAT_TIMEOUT.total_seconds()
-            if not silent or run.status not in _STARTED or WORK_TAG not in run.tags:
+            if not silent or run.status not in _STARTED:
                 return str(run.run_id)
+            if WORK_TAG not in run.tags:
+                continue  # somebody else's: not ours to fail, and it holds up nothing
             context.log.warning(
                 f"Run {run.run_id} has emitted no event for {HEARTBEAT_TIMEOUT}; marking it as"
                 " failed (its process probably died)."

@@ -76,6 +76,8 @@ class LakeStateReader:
 
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
         key = membership_key(logs, self.lakehouse.store.settings.consent_scope)
+        if not any(logs[name] for name in logs if name.endswith("_landing")):
+            return Membership(key, {})  # nothing has landed: there are no members
         if self._membership.key != key:
             kept = read_membership(self.lakehouse, key)
             self._membership = kept or self._computed_membership(logs)
@@ -85,7 +87,7 @@ class LakeStateReader:
         scope = self.lakehouse.store.settings.consent_scope
         try:
             return compute_membership(self.lakehouse, logs, scope)
-        except StediError:  # perhaps a file of a roll-up is lost: all of them can be made anew
+        except StediError:  # perhaps a file of a roll-up is lost: rebuild all of them
             drop_rollups(self.lakehouse)
             return compute_membership(self.lakehouse, logs, scope)
 

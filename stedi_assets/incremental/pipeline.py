@@ -46,7 +46,7 @@ _GZIP_RATIO = 20
 
 
 class InputsChangedError(StediError):
-    """What a write was computed from is not what is there any more."""
+    """The inputs of a write changed after they were read."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Pipeline:
         return self._reader.state(with_membership=with_membership)
 
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
-        """One upstream table, as far as some dates of a table need it, with what else is there."""
+        """One upstream table, as far as some dates of a table need it, with the lake's state."""
         state = self.state(with_membership=table.name != "customer_trusted")
         frame, rows = read_upstream(self.lakehouse, state, table, upstream, days)
         return Batch(frame, state, rows)
@@ -184,8 +184,7 @@ class Pipeline:
         unchanged = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
         changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
         if unchanged and changed:
-            for t in changed:
-                self._reader.ledgers[t.name] = read_ledger(self.lakehouse.store, t)
+            self.refresh()  # membership may depend on tables that are not upstream
             now, then = inputs_of(self.state(), table), inputs_of(state, table)
             unchanged = all(now.get(key) == then.get(key) for key in keys)
         if not unchanged:

@@ -101,8 +101,8 @@ def plan_runs(
 ) -> list[PlannedRun]:
     """The runs to do next, in order.
 
-    Dates that were never built are run as assets, a contiguous range of them at a time; so is the
-    only range of dates where nothing else landed. Everything else is one refresh.
+    Dates that were never built are run as assets, a contiguous range of them at a time; so is a
+    single range of dates where nothing else is out of date. Everything else is one refresh.
 
     stale: from `everything_out_of_date`; built: the dates that some landing table has an entry of;
     failed: dates that are left to the refresh, which builds what it can.
@@ -115,10 +115,9 @@ def plan_runs(
         if day and day not in failed
     }
     new = landed_dates - set(built)
-    ranges = contiguous_ranges(landed_dates)
-    if new:
-        ranges = contiguous_ranges(new)
-    elif len(ranges) != 1:
+    ranges = contiguous_ranges(new or landed_dates)
+    others = any(TABLES[name].zone != "landing" for name in stale)
+    if not new and (others or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
     return runs or ([PlannedRun()] if stale else [])

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import make_client, translate_s3_errors
+from stedi_assets.lakehouse.lake_settings import check_lake_settings
 from stedi_assets.settings import EMBEDDED_HINT, Settings
 from stedi_assets.spark.options import credentials, is_plain_http
 
@@ -54,7 +55,7 @@ class ObjectStore:
         if self._checked:
             return
         _check_bucket(self)
-        _check_settings(self)
+        check_lake_settings(self)
         self._checked = True
 
     def get(self, path: str) -> tuple[bytes, str] | None:
@@ -179,23 +180,3 @@ def _check_bucket(store: ObjectStore) -> None:
             f"No S3 answers at {endpoint} for {store.settings.lake}: check AWS_ENDPOINT_URL and"
             f" that it runs. {EMBEDDED_HINT}"
         ) from None
-
-
-def _check_settings(store: ObjectStore) -> None:
-    ours, theirs = store.settings.of_the_lake(), store.get_json("_stedi/settings.json")
-    if theirs is None:
-        store.put_json("_stedi/settings.json", ours)
-        return
-    names = {
-        "first_ingest_date": "STEDI_FIRST_INGEST_DATE",
-        "consent_scope": "STEDI_CONSENT_SCOPE",
-        "salt_fingerprint": "STEDI_SUBJECT_SALT",
-    }
-    for key, variable in names.items():
-        if theirs.get(key) != ours[key]:
-            kept = "another salt" if key == "salt_fingerprint" else theirs.get(key)
-            raise StediError(
-                f"{store.settings.lake} was built with {kept} for {variable}, this process has"
-                f" {'its own' if key == 'salt_fingerprint' else ours[key]}: set it as the lake"
-                " has it, or rebuild the tables as you are set with `stedi rebuild`."
-            )

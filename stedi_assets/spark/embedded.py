@@ -63,18 +63,23 @@ def _start() -> tuple[Any, PortGuard | None]:
             if not guard.has_connections():
                 return server, guard
         except OSError as error:
-            server.stop()
+            _stop(server)
             raise StediError(
                 "The embedded engine does not start: its port cannot be guarded"
                 f" ({error.strerror}), so other users of this machine could run code as you."
                 " Use STEDI_SPARK=local[*], or a machine of your own."
             ) from None
         # Somebody connected in the moment before the guard was there.
-        server.stop()
+        _stop(server)
     raise StediError(
         "The embedded engine does not start: another process connects to its port each time."
         " Use STEDI_SPARK=local[*], or a machine of your own."
     )
+
+
+def _stop(server: Any) -> None:
+    """Stop a server without waiting for those who are connected to it."""
+    threading.Thread(target=server.stop, daemon=True).start()
 
 
 class _GuardedChannel(DefaultChannelBuilder):

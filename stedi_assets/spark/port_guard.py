@@ -46,10 +46,12 @@ class PortGuard:
     def __init__(self, port: int) -> None:
         self._port = port
         self._admitted: set[int] = set()
-        listening = [sock for sock in _own_sockets() if _is_listening(sock, port)]
+        serving = [sock for sock in _own_sockets() if (_addresses(sock)[0] or ("", 0))[1] == port]
+        listening = [sock for sock in serving if _is_listening(sock)]
         if not listening:
             raise OSError(f"this process does not listen on port {port}")
-        for sock in listening:
+        # The listening one first: then nobody comes who is not among those there already.
+        for sock in [*listening, *serving]:
             _attach_filter(sock)
 
     @staticmethod
@@ -60,7 +62,7 @@ class PortGuard:
     def has_connections(self) -> bool:
         """Whether there is a connection to the port, or was one just now.
 
-        Those that were made before the filter was there are not kept back by it.
+        What those sent that were made before the filter was there may have arrived.
         """
         ending = f":{self._port:04X}"
         for table in _TABLES:
@@ -108,10 +110,7 @@ def _own_sockets() -> Iterator[socket.socket]:
                 yield socket.socket(fileno=os.dup(int(name)))
 
 
-def _is_listening(sock: socket.socket, port: int) -> bool:
-    local, _ = _addresses(sock)
-    if not local or local[1] != port:
-        return False
+def _is_listening(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
