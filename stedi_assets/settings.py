@@ -142,7 +142,7 @@ def _lake(uri: str) -> tuple[str, str]:
 
 
 def _salt(environ: Mapping[str, str]) -> str | None:
-    """The salt of a lake of one's own; None where none is set."""
+    """The salt that is set; None where none is (the embedded lake makes its own)."""
     salt = environ.get("STEDI_SUBJECT_SALT") or None
     if salt is not None and len(salt) < MIN_SALT_LENGTH:
         raise SettingsError(

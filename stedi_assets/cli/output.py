@@ -64,7 +64,7 @@ def _rows(answer: "pyarrow.Table") -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON knows it; a number that is none is null."""
+    """A value as JSON; a non-finite number becomes null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):

@@ -23,7 +23,7 @@ def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[da
 
     Args:
         lake: the lake that this process's settings name.
-        say: is told what is done, a line at a time.
+        say: takes a line about each step.
 
     Returns:
         The landed dates outside the partition range, which no table takes in.

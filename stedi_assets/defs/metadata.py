@@ -184,8 +184,8 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
     wanted = _SESSION_ROWS if table.name == "machine_learning_curated" else PREVIEW_ROWS
     uri, sizes = store.settings.uri(table.path), {first.path: first.bytes}
     storage = PyFileSystem(DeltaStorageHandler(uri, store.storage_options, sizes))
-    # One thread, one batch: a dataset's `head` reads on behind our back, and a process that ends
-    # meanwhile crashes.
+    # One thread, one batch: a dataset's `head` keeps reading in the background, and a process
+    # that ends meanwhile crashes.
     with storage.open_input_file(first.path) as file:
         batches = pq.ParquetFile(file).iter_batches(wanted, use_threads=False)
         rows: list[dict[str, Any]] = next(batches).to_pylist()
@@ -194,7 +194,7 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
 
 
 def preview(table: Table, rows: list[Mapping[str, Any]] | list[dict[str, Any]]) -> str:
-    """Rows as a markdown table in which nobody can be told: a column a line, so that it fits."""
+    """Rows as a markdown table that identifies nobody: a column a line, so that it fits."""
     lines = [
         "| column | " + " | ".join(f"row {n}" for n in range(1, len(rows) + 1)) + " |",
         "|---|" + "---|" * len(rows),

@@ -113,7 +113,7 @@ def _hash(table: Table) -> Any:
 
 
 def _out_of_range(pipeline: Pipeline, table: Table) -> list[Any]:
-    """Conditions that no row meets: a number that is none, a date on which nothing can land."""
+    """Conditions of invalid rows: non-finite numbers, ingest dates out of range."""
     numbers = [F.col(c.name) for c in table.columns if c.type == "double"]
     first = F.lit(pipeline.settings.first_ingest_date.isoformat()).cast("date")
     last = F.lit(today().isoformat()).cast("date")

@@ -22,7 +22,7 @@ class LandingListing:
 
     ranges: tuple[OpenRange, ...] = EVERYTHING
     objects: dict[LandingPartition, tuple[LandedObject, ...]] = field(default_factory=dict)
-    # Keys outside an `ingest_date=` folder, or with a date that is none, too early or to come.
+    # Keys outside an `ingest_date=` folder, or with an invalid, too early or future date.
     misplaced: tuple[str, ...] = ()
     # When each object landed, by S3's clock, in whole seconds.
     last_modified: dict[LandedObject, datetime] = field(default_factory=dict)
@@ -70,7 +70,7 @@ def _entries(
     """An entity's objects with data in a range, with their ingest date, None where misplaced."""
     folder = f"landing/{entity}/"
     first, last = span
-    # "0" is the character after "/": what stands there comes after everything in a date's folder.
+    # "0" is the character after "/": that key sorts after everything in a date's folder.
     # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
     after = f"{folder}ingest_date={first - timedelta(1)}0" if first else None
     until = f"{folder}ingest_date={last}0" if last else None

@@ -56,7 +56,7 @@ class LedgerEntry:
 class Ledger:
     """The entries of one table."""
 
-    table_id: str = ""  # of the Delta table: entries of one that was made anew do not count
+    table_id: str = ""  # of the Delta table: entries of a recreated table do not count
     entries: Mapping[PartitionKey, LedgerEntry] = field(default_factory=dict)
     etag: str | None = None  # of the object; None where there is none
 

@@ -1,8 +1,8 @@
-"""Who is in, ingest date by ingest date: of the people and devices with readings there, as hashes.
+"""Membership: the members among the people and devices with readings on each date, as hashes.
 
-Everything here follows from the landing tables alone. It is computed for given files of theirs and
-may be kept under these; nothing is remembered beyond that. Nobody can be told from the hashes: they
-are of sets, and they only answer whether a set is the same.
+It follows from the landing tables alone: it is computed for given data files of theirs, and kept
+under a key of these. The hashes identify nobody: they are of sets, and only answer whether a set is
+the same.
 """
 
 import json
@@ -80,7 +80,7 @@ def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> 
 
     logs: of the landing tables; the roll-ups are brought up to date with them.
     """
-    with redact_engine_errors("Finding out who is in", lakehouse.store.settings.spark):
+    with redact_engine_errors("Computing membership", lakehouse.store.settings.spark):
         rows = _sets(lakehouse, logs, consent_scope).collect()
     sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
     for table, day, people, left, right in rows:

@@ -26,7 +26,7 @@ RULES_VERSION = "1"
 
 @dataclass(frozen=True)
 class LakeState:
-    """What the lake holds at one moment: logs, ledgers, and who is in."""
+    """The lake's state at one moment: logs, ledgers, membership, and partitions with lost files."""
 
     logs: Mapping[str, TableLog | None]
     ledgers: Mapping[str, Ledger]
@@ -108,7 +108,7 @@ def _step_trainer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
 def _readings(
     state: LakeState, source: str, table: str, members: str
 ) -> dict[PartitionKey, Inputs]:
-    """A trusted table of readings: its day's, earlier ones that it may repeat, who is in."""
+    """A trusted table of readings: its date's, earlier ones that it may repeat, and its members."""
     log = state.logs[source]
     times = _times(log)
     earlier = _earlier(times, times)

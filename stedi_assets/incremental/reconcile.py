@@ -1,6 +1,6 @@
 """Brings the tables up to date: `refresh` does it in one go, `catch_up` plans and starts runs.
 
-What fails holds up nothing else: all the rest is done, and then it is said what failed.
+A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
 from collections.abc import Callable, Collection
@@ -24,8 +24,7 @@ from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
-# A lake is up to date after a handful of rounds; more says that it is written to as fast as it is
-# processed.
+# A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
 MAX_ROUNDS = 50
 
 
@@ -122,7 +121,7 @@ def _build_what_can_be(
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:
-    """StediError where S3 or the engine is away: then everything else would fail as well."""
+    """StediError where S3 or the engine does not answer: then everything else would fail too."""
     pipeline.lakehouse.store.now()
     _ = pipeline.lakehouse.spark_session
 
@@ -132,7 +131,7 @@ def find_out_of_date(
 ) -> tuple[dict[str, Reasons], LandingListing]:
     """What is out of date now, by table, and what has landed.
 
-    While landing tables are, the others are not looked at: they follow from them.
+    While a landing table is out of date, the others are not checked: they depend on it.
     excluded: landed dates that cannot be built, whose landing partitions are left as they are.
     """
     pipeline.refresh(verify_files=verify_files)
@@ -190,7 +189,7 @@ def catch_up(
             f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."
         )
     for name in listing.misplaced:
-        say(f"Ignored, not in an ingest_date= folder with a date that can be: {name}")
+        say(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
     for line in failed.values():
         say(line)
     if failed:

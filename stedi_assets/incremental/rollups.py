@@ -3,8 +3,7 @@
 A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows of all but its
 newest ingest date come down to. It is brought up to date when it is read, and read together with
 the newest date's rows. Its manifest says, date by date, from which data files it was made, and
-which files that made: whatever else stands there is made anew, so a lost or foreign roll-up is
-never believed.
+which files that made: everything else is rebuilt, so a lost or foreign roll-up is never used.
 """
 
 import json
@@ -152,7 +151,7 @@ def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "Da
 
 
 def drop_rollups(lakehouse: Lakehouse) -> None:
-    """Delete every roll-up: each is made anew when it is read next."""
+    """Delete every roll-up: each is rebuilt when it is next read."""
     lakehouse.store.delete_below(ROLLUPS_FOLDER)
     lakehouse.refresh(ROLLUP_TABLES)
 
@@ -172,7 +171,7 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
 
 
 def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: date) -> "DataFrame":
-    """The roll-up, after its dates that differ from the source's were made anew."""
+    """The roll-up, after rebuilding its dates that differ from the source's."""
     wanted = {str(day): files_of(log, day) for day in log.by_date if day and day != newest}
     held, etag = _read_manifest(lakehouse, rollup)
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
@@ -208,7 +207,7 @@ def _write_manifest(
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
         lakehouse.store.put(rollup.manifest, json.dumps(manifest).encode(), **condition)
-    except PreconditionError:  # two wrote it at once: neither is believed, it is made anew
+    except PreconditionError:  # concurrent writes: neither counts, it is rebuilt
         lakehouse.store.delete([rollup.manifest])
 
 

@@ -129,7 +129,7 @@ def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict
 
 
 def plain(value: Any) -> Any:
-    """A statistic as JSON has it."""
+    """A statistic as a JSON value."""
     return value.isoformat() if isinstance(value, date) else value
 
 

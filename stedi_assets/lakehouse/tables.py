@@ -154,7 +154,7 @@ class Lakehouse:
         """
         check_columns(table, frame)
         if self.log(table) is None:
-            # Looked at again: `_create` clears the place, and another may have been first.
+            # Read again: `_create` deletes leftovers, and another may have created the table.
             self._logs[table.name] = read_log(self.store, table) or _create(self.store, table)
         predicate = "true" if days is None else on_days(days, column)
         if days is not None:

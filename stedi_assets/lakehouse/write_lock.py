@@ -121,7 +121,7 @@ class _Held:
         return str(self.store.client.put_object(**self.where, Body=body, **condition)["ETag"])
 
     def _get(self) -> dict[str, Any] | None:
-        """The lock as S3 has it; None where there is none."""
+        """The lock object on S3; None where there is none."""
         try:
             lock: dict[str, Any] = self.store.client.get_object(**self.where)
         except ClientError as error:

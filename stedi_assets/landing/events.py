@@ -107,7 +107,7 @@ class EventQueue:
                     QueueUrl=self.url,
                     MaxNumberOfMessages=_BATCH,
                     VisibilityTimeout=VISIBILITY_SECONDS,
-                    WaitTimeSeconds=1,  # 0 asks a few of SQS's servers and may miss what is there
+                    WaitTimeSeconds=1,  # 0 asks a few of SQS's servers and may miss messages
                 )
             if not answer.get("Messages"):
                 return

@@ -59,7 +59,7 @@ def land(
 ) -> Landed:
     """Land every object of a source's entity folders; an `ingest_date=` folder keeps its date.
 
-    progress: is told how many objects are done, of how many. between: the first and last ingest
+    progress: takes how many objects are done, of how many. between: the first and last ingest
     date that a table takes in. LandError, before anything is sent, where the source has no entity
     folder, or a date is not a real one or not between those.
     """

@@ -268,7 +268,7 @@ class Session:
 
 
 def session_of(plan: SamplePlan, number: int, day: int) -> Session:
-    """Three phone readings at the moment of a step; at every fifth step a moment beside it."""
+    """Three phone readings at the moment of a step; at every fifth step a millisecond later."""
     person = _person(plan, number, day)
     rng = plan.random(number, day + 1)
     chance, readings = rng.random, plan.readings_per_customer

@@ -24,7 +24,7 @@ AUDIT_FOLDER = "_stedi/audit/"
 class AuditRow:
     """One row, kept from before the first change on and written again when all is done.
 
-    path: where it is kept, under the lake; outcome: what it says beside who and when; started:
+    path: where it is kept, under the lake; outcome: the other fields of the row; started:
     whether it is kept.
     """
 
@@ -53,7 +53,7 @@ class AuditRow:
             self.started = True
 
     def finish(self) -> None:
-        """Write the row anew where it was started; where S3 is away, the one from before stays."""
+        """Write the row again where it was started; the earlier one stays if S3 fails."""
         if self.started:
             with suppress(StediError):
                 self.store.put_json(self.path, self.row)

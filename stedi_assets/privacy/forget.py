@@ -46,7 +46,7 @@ def forget(
 
     address: the email as typed; catch_up: brings the tables up to date, StediError where some
     could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
-    audit row. StediError beside a run, where the address is not one, or is nobody's.
+    audit row. StediError while a run is in progress, where the address is not one, or is nobody's.
     """
     email = one_address(address)
     for run in runs_in_progress():
@@ -81,7 +81,7 @@ def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> P
     try:
         catch_up()
         return find(lakehouse, email)
-    except StediError:  # said when it is tried again
+    except StediError:  # reported when it is tried again
         return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
 
 

@@ -1,4 +1,4 @@
-"""What sessions and servers of Spark are told: Delta, S3 and its keys, by the lake's settings."""
+"""Options of Spark sessions and servers: Delta, S3 and its keys, from the lake's settings."""
 
 import functools
 import os
