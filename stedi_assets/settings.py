@@ -54,7 +54,7 @@ class Settings:
     error_folder: Path | None = None
     # apprise URLs with spaces between them: never shown, they hold keys and passwords.
     alerts: str | None = field(default=None, repr=False)
-    # AWS services beside S3; None: not used.
+    # AWS services other than S3; None: not used.
     events_queue: str | None = None
     glue_database: str | None = None
     athena_workgroup: str | None = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     metavar="YYYY-MM-DD",
     help="The day it lands on; default: today, UTC.",
 )
-@click.option("--mix", is_flag=True, help="Land sample data beside other data, or the reverse.")
+@click.option("--mix", is_flag=True, help="Mix sample data and other data in one lake.")
 def land(source: Path, ingest_date: date | None, mix: bool) -> None:
     """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
 

@@ -115,7 +115,7 @@ def _print_for_people(answer: "pyarrow.Table") -> None:
 
 
 def _console() -> "Console":
-    """Standard output; as wide as the rows are where it is no terminal."""
+    """Standard output; not wrapped where it is not a terminal."""
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

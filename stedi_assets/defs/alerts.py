@@ -21,7 +21,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
 
 SECONDS = 30
-_NEWS_SECONDS = 86_400  # a run that failed longer ago is no news: the sensor was off meanwhile
+_NEWS_SECONDS = 86_400  # older failures are not reported: the sensor was off meanwhile
 _MAX_RUNS = 50  # failed runs read in a tick; the others come in the next one
 _MAX_REPORTED = 200
 # Failed attempts with the same tag are reported once: of the same work, else of a run's retries.
@@ -117,7 +117,7 @@ def _kind(target: Any) -> str:
 
 def failed_runs(instance: dg.DagsterInstance, cursor: AlertsCursor) -> Iterator[Alert]:
     """An alert for each work whose run failed since the last tick, a work's attempts once."""
-    if cursor.runs is None:  # the sensor's first tick: what failed before it is no news
+    if cursor.runs is None:  # the first tick: earlier failures are not reported
         newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1)
         cursor.runs = newest.records[0].storage_id if newest.records else 0
         return
@@ -286,7 +286,7 @@ def alerts_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     for alert in alerts:
         context.log.info(alert.title)
     delivered = deliver(known, cursor, alerts)
-    summary = f"Delivered {delivered}." if delivered else "Nothing new to tell."
+    summary = f"Delivered {delivered}." if delivered else "Nothing new to report."
     if cursor.undelivered:
         summary += f" {len(cursor.undelivered)} were not taken and are sent again."
     return dg.SensorResult(skip_reason=summary, cursor=cursor.as_text())

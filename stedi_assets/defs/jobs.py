@@ -43,7 +43,7 @@ def build_what_is_out_of_date(
 
 
 def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
-    """Build every partition that is out of date, check it, and say so; what failed, in lines."""
+    """Build, check and report every partition that is out of date; what failed, a line each."""
     refreshed = refresh(pipeline, context.run_id, context.log.info)
     for built in refreshed.built:
         for event in materializations(pipeline, built):

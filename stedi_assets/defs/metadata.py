@@ -1,4 +1,4 @@
-"""What a materialization tells of itself: counts, sizes, a picture and a masked preview.
+"""Metadata of a materialization: counts, sizes, a picture and a masked preview.
 
 All from the Delta log and the first rows of one file: nothing is computed a second time. A number
 has one name wherever it stands, and its unit in the name; what is of the written date begins with

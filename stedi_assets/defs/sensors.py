@@ -168,7 +168,7 @@ def is_quiet(
 
     Where objects keep landing, one that has waited `MAX_PERIODS` times as long is enough.
     """
-    # S3 tells its time in whole seconds, rounded down: one more.
+    # S3 reports times in whole seconds, rounded down: add one.
     period = timedelta(seconds=pipeline.settings.quiet_seconds)
     landed_before = now + timedelta(seconds=1) - period
     times = [listing.last_modified[o] for o in listing.objects.get(partition, ())]

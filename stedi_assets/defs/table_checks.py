@@ -209,7 +209,7 @@ def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     else:
         customers = _read(pipeline, "customers_curated")
         eligible = readings_of_owned_devices(readings, _current_records(pipeline), customers)
-    # A repeat stands in an earlier date: rows of the same times there count too.
+    # A repeated reading is kept on its earliest date: count rows of the same times there too.
     if days is None:
         trusted = pipeline.lakehouse.read(table)
     else:

@@ -42,7 +42,7 @@ class Membership:
     sets: Mapping[str, Mapping[PartitionKey, tuple[int, str]]]
 
     def of(self, table: str, key: PartitionKey) -> tuple[int, str]:
-        """How many are in a table's partition, and their hash; (0, "") where there is nobody."""
+        """How many are in a table's partition, and their hash; (0, "") where there are none."""
         return self.sets.get(table, {}).get(key, (0, ""))
 
     def identity(self, table: str, key: PartitionKey) -> str:
@@ -136,7 +136,7 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
             "serialNumber", "user", "ingest_date"
         ),
         "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
-        # How many customers there are, consenting or not: to tell, nothing depends on it.
+        # How many customers there are, consenting or not: for metadata only, nothing depends on it.
         "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),
     }
     parts = [_hashed(name, frame) for name, frame in members.items()]

@@ -35,7 +35,7 @@ class LakeState:
     lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
 
     def identity(self, table: str, key: PartitionKey) -> str:
-        """What a partition of a table is; another value than any entry's where nobody knows."""
+        """A partition's data version; where it is unknown, a value that no entry has."""
         log = self.logs[table]
         entry = self.ledgers[table].valid_entry(key, log)
         if entry is not None:

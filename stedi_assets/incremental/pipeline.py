@@ -149,7 +149,7 @@ class Pipeline:
         except EngineError:
             if table.zone != "landing":
                 raise
-            # Some object is more than the engine can take: none of them waits for that one.
+            # The engine failed on some object: read all of them by the exact parser.
             records = read_objects(self.lakehouse, table, batch.listings, exactly=True)
             exact = self.compute(table, records=replace(batch, frame=records))
             return self.lakehouse.replace(table, exact.frame, days, rows=batch.rows)

@@ -157,7 +157,7 @@ def drop_rollups(lakehouse: Lakehouse) -> None:
 
 
 def refresh_rollups(lakehouse: Lakehouse) -> None:
-    """Take out of every roll-up that is there what its source no longer holds."""
+    """Remove from every existing roll-up what its source no longer holds."""
     for rollup in ROLLUPS.values():
         log = lakehouse.log(rollup.source)
         if lakehouse.log(rollup.table) is None:

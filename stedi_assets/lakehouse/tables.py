@@ -111,7 +111,7 @@ class Lakehouse:
         files = log.files if files is None else files
         if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
             rows = self._small_files.read(table, files)
-            # Of no rows the engine cannot tell the columns.
+            # Without rows the engine cannot infer the columns.
             columns = spark_schema(table.columns)
             frame = self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
         else:
@@ -217,7 +217,7 @@ def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> 
 
 
 def _create(store: ObjectStore, table: Table) -> TableLog | None:
-    """Make a table without rows; what is left of one that was lost goes first."""
+    """Create a table without rows, after deleting leftovers of a lost one."""
     store.delete_below(f"{table.path}/")
     with suppress(PreconditionError):  # another created it meanwhile
         store.put(entry_path(table, 0), first_entry(table), IfNoneMatch="*")

@@ -1,4 +1,4 @@
-"""`stedi land`: objects from a folder to the landing zone, and never over one that is there."""
+"""`stedi land`: uploads objects from a folder to the landing zone; never overwrites."""
 
 import hashlib
 import os

@@ -158,7 +158,7 @@ def write_sample(
     changing: float = 0.01,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Write synthetic data in the landing layout; what is in it stands in its `sample.json`.
+    """Write synthetic data in the landing layout; its `sample.json` lists the contents.
 
     `active` is the share of customers with a session on a day, of `readings_per_customer` phone
     readings and a third as many steps; `changing` is the share whose record changes on a day

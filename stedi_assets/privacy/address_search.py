@@ -20,7 +20,7 @@ _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
 _FORM_DELIMITERS = re.compile(r'[&=?#;\s"<>]+')
-# What RFC 5322 allows in an atom beside letters and digits. After some of these a producer may as
+# What RFC 5322 allows in an atom besides letters and digits. After some of these a producer may as
 # well have begun an address (`user=ann@…`, `|ann@…`); within a word the others join its parts.
 _JOINING = frozenset(".-_+")
 _AMBIGUOUS = frozenset("!#$%&*/=?^{|}~")

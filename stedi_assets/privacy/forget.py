@@ -152,6 +152,6 @@ def _to_be_repeated(taken: Taken, left: dict[str, int], runs: list[str], command
     if taken.to_be_repeated:
         lines.append(
             f"Objects that may hold the person were not read or not rewritten, as named under"
-            f" `reasons`: mend that, then `{command}` again."
+            f" `reasons`: fix that, then `{command}` again."
         )
     return lines

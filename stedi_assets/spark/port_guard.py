@@ -50,7 +50,7 @@ class PortGuard:
         listening = [sock for sock in serving if _is_listening(sock)]
         if not listening:
             raise OSError(f"this process does not listen on port {port}")
-        # The listening one first: then nobody comes who is not among those there already.
+        # The listening socket first: then no new connection is missing from the serving ones.
         for sock in [*listening, *serving]:
             _attach_filter(sock)
 

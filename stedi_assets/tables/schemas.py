@@ -16,7 +16,7 @@ SPARK_TYPES = ("bigint", "double", "string", "date")
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Spark type, what it means, and whether its values tell who a person is."""
+    """One column: its Spark type, what it means, and whether its values identify a person."""
 
     name: str
     type: str

@@ -50,7 +50,7 @@ def described(name: str) -> dict[str, Any]:
 
 
 def landed_objects(name: str) -> dg.AssetSpec:
-    """The prefix where producers land an entity's objects; nobody here materializes it."""
+    """The prefix where producers land an entity's objects; an external asset."""
     entity = ENTITIES[name]
     folder = f"landing/{name}/"
     return dg.AssetSpec(
