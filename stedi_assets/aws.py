@@ -1,4 +1,4 @@
-"""Clients of AWS services beside S3 (Glue, SQS), and what they refuse as one line.
+"""Clients of AWS services other than S3 (Glue, SQS), and what they refuse as one line.
 
 The SDK finds credentials and endpoints itself. `AWS_ENDPOINT_URL_GLUE` and `AWS_ENDPOINT_URL_SQS`
 name another endpoint for one service; `AWS_ENDPOINT_URL` is taken for all of them, S3 included.

@@ -54,7 +54,7 @@ class Settings:
     error_folder: Path | None = None
     # apprise URLs with spaces between them: never shown, they hold keys and passwords.
     alerts: str | None = field(default=None, repr=False)
-    # AWS services beside S3; None: not used.
+    # AWS services other than S3; None: not used.
     events_queue: str | None = None
     glue_database: str | None = None
     athena_workgroup: str | None = None
@@ -142,7 +142,7 @@ def _lake(uri: str) -> tuple[str, str]:
 
 
 def _salt(environ: Mapping[str, str]) -> str | None:
-    """The salt of a lake of one's own; None where none is set."""
+    """The salt that is set; None where none is (the embedded lake makes its own)."""
     salt = environ.get("STEDI_SUBJECT_SALT") or None
     if salt is not None and len(salt) < MIN_SALT_LENGTH:
         raise SettingsError(

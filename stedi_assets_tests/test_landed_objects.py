@@ -76,7 +76,7 @@ def take_out(store: ObjectStore, person: Person = ANN):
     changes: list[int] = []
     redactor = Redactor(store, person, lambda: changes.append(1))
     redactor.take_out()
-    assert bool(changes) == redactor.taken.found
+    assert bool(changes) == redactor.taken.was_found
     return redactor.taken
 
 
@@ -146,7 +146,7 @@ def test_text_that_cannot_be_searched_is_named_with_the_reason(store):
         f"{FOLDER}/cut": unsure,
         f"{FOLDER}/zip.gz": "gzip cut short",
     }
-    assert not taken.found
+    assert not taken.was_found
     assert not taken.to_be_repeated
 
 

@@ -131,7 +131,7 @@ def test_a_check_and_a_look_at_who_is_in_whose_engine_fails_quote_nobody(lake, m
         "The check rows_meet_the_contract of customer_landing failed": job.get_subset(
             asset_check_selection={key}
         ),
-        "Finding out who is in failed": lake.defs.resolve_job_def("catch_up"),
+        "Computing membership failed": lake.defs.resolve_job_def("catch_up"),
     }
     for said, failing_job in jobs.items():
         with dg.DagsterInstance.ephemeral() as instance:

@@ -49,7 +49,9 @@ def run_athena_query(sql: str, *, workgroup: str, database: str, region: str) ->
                 rows = cursor.fetchall()
             finally:
                 query_id = cursor.query_id
-            return pandas.DataFrame(rows, columns=[one[0] for one in cursor.description or ()])
+            return pandas.DataFrame(
+                rows, columns=[column[0] for column in cursor.description or ()]
+            )
     except (pyathena.Error, BotoCoreError, ClientError) as error:
         if _ABOUT_THE_STATEMENT.match(str(error)):
             raise StediError(f"The query does not run: {error}") from None

@@ -40,7 +40,9 @@ def table_inputs(settings: Settings) -> dict[str, dict[str, Any]]:
         settings: says where the lake lies and its first ingest date.
     """
     delta = {name: delta_table_input(table, settings) for name, table in TABLES.items()}
-    raw = {raw_table_name(one): raw_table_input(one, settings) for one in ENTITIES.values()}
+    raw = {
+        raw_table_name(entity): raw_table_input(entity, settings) for entity in ENTITIES.values()
+    }
     return delta | raw
 
 

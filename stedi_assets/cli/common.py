@@ -105,7 +105,7 @@ def runs_in_progress() -> list[str]:
 
 
 def refuse_while_runs_are_in_progress(command: str) -> None:
-    """StediError where a run is in progress that would write beside `command`."""
+    """StediError where a run is in progress that would write at the same time as `command`."""
     for run in runs_in_progress():
         raise StediError(
             f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     metavar="YYYY-MM-DD",
     help="The day it lands on; default: today, UTC.",
 )
-@click.option("--mix", is_flag=True, help="Land sample data beside other data, or the reverse.")
+@click.option("--mix", is_flag=True, help="Mix sample data and other data in one lake.")
 def land(source: Path, ingest_date: date | None, mix: bool) -> None:
     """Land the objects of SOURCE (folders customer, accelerometer, step_trainer).
 
@@ -47,7 +47,7 @@ def land(source: Path, ingest_date: date | None, mix: bool) -> None:
     if not mix:
         refuse_mixing(lake, source)
     with progress("Landing") as step:
-        landed = land_source(
+        upload_result = land_source(
             lake.client,
             settings.bucket,
             settings.prefix,
@@ -56,11 +56,11 @@ def land(source: Path, ingest_date: date | None, mix: bool) -> None:
             step,
             between=(settings.first_ingest_date, today()),
         )
-    for warning in landed.warnings:
+    for warning in upload_result.warnings:
         warn(warning)
     click.echo(
-        f"Landed {landed.sent} objects in {settings.lake}"
-        f" ({landed.skipped} were there already, {landed.renamed} renamed)."
+        f"Landed {upload_result.sent} objects in {settings.lake}"
+        f" ({upload_result.skipped} were there already, {upload_result.renamed} renamed)."
     )
 
 

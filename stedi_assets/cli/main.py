@@ -1,4 +1,4 @@
-"""The `stedi` command: everything beside `dagster` itself that a person types."""
+"""The `stedi` command: everything that a person runs, except `dagster` itself."""
 
 import click
 

@@ -64,15 +64,15 @@ def _rows(answer: "pyarrow.Table") -> Iterator[list[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON knows it; a number that is none is null."""
+    """A value as JSON; a non-finite number becomes null."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, bytes):
         return value.hex()
     return str(value)
@@ -115,7 +115,7 @@ def _print_for_people(answer: "pyarrow.Table") -> None:
 
 
 def _console() -> "Console":
-    """Standard output; as wide as the rows are where it is no terminal."""
+    """Standard output; not wrapped where it is not a terminal."""
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False, soft_wrap=True)

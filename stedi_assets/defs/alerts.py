@@ -1,8 +1,9 @@
 """Alerts: one message when something breaks, to the targets that STEDI_ALERTS names.
 
 Run-failure sensors do not see failing checks, lost freshness or failing sensors, so one sensor
-reads all four from the instance. What it told is kept in its cursor: each thing is told once, until
-it is well again. Messages hold names, dates and counts, and the project's own errors; never a row.
+reads all four from the instance. Its cursor keeps what it reported: each thing is reported once,
+until it is well again. Messages hold names, dates and counts, and the project's own errors; never
+a row.
 """
 
 import hashlib
@@ -20,29 +21,29 @@ from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
 
 SECONDS = 30
-_NEWS_SECONDS = 86_400  # a run that failed longer ago is no news: the sensor was off meanwhile
-_MOST_RUNS = 50  # failed runs read in a tick; the others come in the next one
-_MOST_TOLD = 200
-# Whose failed attempts are one thing to tell: of the same work, else of a run and its retries.
+_NEWS_SECONDS = 86_400  # older failures are not reported: the sensor was off meanwhile
+_MAX_RUNS = 50  # failed runs read in a tick; the others come in the next one
+_MAX_REPORTED = 200
+# Failed attempts with the same tag are reported once: of the same work, else of a run's retries.
 _SAME_WORK_TAGS = ("stedi/work", "dagster/root_run_id")
 _OFF = "No alerts: STEDI_ALERTS is not set."
 
 
 @dataclass(frozen=True)
 class Alert:
-    """One thing to tell."""
+    """One message."""
 
     title: str
     body: str
 
 
 @dataclass
-class Told:
-    """The sensor's cursor: what was told, and what could not be delivered yet.
+class AlertsCursor:
+    """The sensor's cursor: what was reported, and what could not be delivered yet.
 
     runs: the newest failure that was read, by its storage id; works: the failed works that were
-    told; failing: checks, tables and sensors that were told and are not well yet; undelivered:
-    alerts by target.
+    reported; failing: checks, tables and sensors that were reported and are not well yet;
+    undelivered: alerts by target.
     """
 
     runs: int | None = None
@@ -51,13 +52,13 @@ class Told:
     undelivered: list[tuple[str, str, str]] = field(default_factory=list)
 
     @classmethod
-    def of(cls, cursor: str | None) -> "Told":
-        """From a sensor's cursor; nothing was told where there is none."""
+    def of(cls, cursor: str | None) -> "AlertsCursor":
+        """From a sensor's cursor; nothing was reported where there is none."""
         return cls(**json.loads(cursor)) if cursor else cls()
 
-    def cursor(self) -> str:
+    def as_text(self) -> str:
         """As a sensor's cursor."""
-        return json.dumps(asdict(self) | {"works": self.works[-_MOST_TOLD:]})
+        return json.dumps(asdict(self) | {"works": self.works[-_MAX_REPORTED:]})
 
 
 # ---------------------------------------------------------------------- targets
@@ -70,7 +71,7 @@ def targets() -> dict[str, Any]:
     """
     import apprise
 
-    found = {}
+    targets_by_hash = {}
     for number, url in enumerate((load_settings().alerts or "").split(), 1):
         target = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if target is None:
@@ -78,8 +79,8 @@ def targets() -> dict[str, Any]:
                 f"STEDI_ALERTS: URL {number} ({url.partition('://')[0][:20]}://…) is none that"
                 " apprise knows: see docs/using.md for examples."
             )
-        found[hashlib.sha256(url.encode()).hexdigest()[:8]] = target
-    return found
+        targets_by_hash[hashlib.sha256(url.encode()).hexdigest()[:8]] = target
+    return targets_by_hash
 
 
 def send(target: Any, alert: Alert) -> bool:
@@ -111,27 +112,27 @@ def _kind(target: Any) -> str:
     return str(target.service_name)
 
 
-# ---------------------------------------------------------------------- what there is to tell
+# ---------------------------------------------------------------------- what to report
 
 
-def failed_runs(instance: dg.DagsterInstance, told: Told) -> Iterator[Alert]:
+def failed_runs(instance: dg.DagsterInstance, cursor: AlertsCursor) -> Iterator[Alert]:
     """An alert for each work whose run failed since the last tick, a work's attempts once."""
-    if told.runs is None:  # the sensor's first tick: what failed before it is no news
+    if cursor.runs is None:  # the first tick: earlier failures are not reported
         newest = instance.fetch_run_status_changes(dg.DagsterEventType.RUN_FAILURE, limit=1)
-        told.runs = newest.records[0].storage_id if newest.records else 0
+        cursor.runs = newest.records[0].storage_id if newest.records else 0
         return
     since = dg.RunStatusChangeRecordsFilter(
-        dg.DagsterEventType.RUN_FAILURE, after_storage_id=told.runs
+        dg.DagsterEventType.RUN_FAILURE, after_storage_id=cursor.runs
     )
-    changes = instance.fetch_run_status_changes(since, limit=_MOST_RUNS, ascending=True)
+    changes = instance.fetch_run_status_changes(since, limit=_MAX_RUNS, ascending=True)
     for record in changes.records:
-        told.runs = record.storage_id
+        cursor.runs = record.storage_id
         run = instance.get_run_by_id(record.event_log_entry.run_id)
         if run is None or time.time() - record.event_log_entry.timestamp > _NEWS_SECONDS:
             continue
         work = next((run.tags[tag] for tag in _SAME_WORK_TAGS if tag in run.tags), run.run_id)
-        if work not in told.works:
-            told.works.append(work)
+        if work not in cursor.works:
+            cursor.works.append(work)
             yield _of_run(run, record.event_log_entry.dagster_event)
 
 
@@ -166,20 +167,20 @@ def failing_checks(instance: dg.DagsterInstance, graph: Any) -> Iterator[tuple[s
     keys = [key for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key, record in latest.items():
-        found = record.evaluation
+        evaluation = record.evaluation
         if (
             record.status is not AssetCheckExecutionRecordStatus.FAILED
-            or found is None
-            or found.severity is not dg.AssetCheckSeverity.ERROR
+            or evaluation is None
+            or evaluation.severity is not dg.AssetCheckSeverity.ERROR
         ):
             continue
         name = f"{key.asset_key.to_user_string()}.{key.name}"
         numbers = ", ".join(
             f"{what.replace('_', ' ')}: {value.value}"
-            for what, value in found.metadata.items()
+            for what, value in evaluation.metadata.items()
             if isinstance(value.value, int | float)
         )
-        when = f" of {found.partition}" if found.partition else ""
+        when = f" of {evaluation.partition}" if evaluation.partition else ""
         body = f"The check {name}{when} does not pass. {numbers}\nFound by run {record.run_id}."
         yield f"check {name}", Alert(f"a check fails: {name}", body)
 
@@ -209,14 +210,16 @@ def failing_sensors(instance: dg.DagsterInstance, myself: str) -> Iterator[tuple
         )
         if not ticks or ticks[0].status is not TickStatus.FAILURE:
             continue
-        said = "\n".join(_own_errors(ticks[0].error)) or "Its ticks in the Dagster UI say why."
+        reason = "\n".join(_own_errors(ticks[0].error)) or "Its ticks in the Dagster UI say why."
         name = state.instigator_name
-        yield f"{kind} {name}", Alert(f"the {kind} {name} fails", said)
+        yield f"{kind} {name}", Alert(f"the {kind} {name} fails", reason)
 
 
-def news(instance: dg.DagsterInstance, graph: Any, told: Told, myself: str) -> list[Alert]:
-    """What there is to tell that was not told; `told` is brought up to date."""
-    alerts = list(failed_runs(instance, told))
+def news(
+    instance: dg.DagsterInstance, graph: Any, cursor: AlertsCursor, myself: str
+) -> list[Alert]:
+    """What is to report and was not reported yet; the cursor is brought up to date."""
+    alerts = list(failed_runs(instance, cursor))
     failing = dict(
         [
             *failing_checks(instance, graph),
@@ -224,32 +227,32 @@ def news(instance: dg.DagsterInstance, graph: Any, told: Told, myself: str) -> l
             *failing_sensors(instance, myself),
         ]
     )
-    alerts += [alert for what, alert in failing.items() if what not in told.failing]
-    for what in told.failing:
+    alerts += [alert for what, alert in failing.items() if what not in cursor.failing]
+    for what in cursor.failing:
         if what.startswith("freshness ") and what not in failing:
             name = what.partition(" ")[2]
             alerts.append(Alert(f"{name} is fresh again", f"{name} was brought up to date."))
-    told.failing = sorted(failing)
+    cursor.failing = sorted(failing)
     return alerts
 
 
 # ---------------------------------------------------------------------- the sensor
 
 
-def deliver(known: dict[str, Any], told: Told, alerts: Sequence[Alert]) -> int:
+def deliver(known: dict[str, Any], cursor: AlertsCursor, alerts: Sequence[Alert]) -> int:
     """Send what is new, and what was not delivered before; how many were delivered.
 
-    `told` keeps what a target did not take. StediError where a target takes nothing a second time
-    and there is nothing new: the tick fails, and an operator sees it.
+    The cursor keeps what a target did not take. StediError where a target takes nothing a second
+    time and there is nothing new: the tick fails, and an operator sees it.
     """
-    before = [(to, Alert(title, body)) for to, title, body in told.undelivered if to in known]
+    before = [(to, Alert(title, body)) for to, title, body in cursor.undelivered if to in known]
     queue = [*before, *((to, alert) for alert in alerts for to in known)]
     failed: list[tuple[str, Alert]] = []
     for to, alert in queue:
         # One that does not answer is not asked again in this tick.
-        if to in {one for one, _ in failed} or not send(known[to], alert):
+        if to in {target for target, _ in failed} or not send(known[to], alert):
             failed.append((to, alert))
-    told.undelivered = [(to, alert.title, alert.body) for to, alert in failed][-_MOST_TOLD:]
+    cursor.undelivered = [(to, alert.title, alert.body) for to, alert in failed][-_MAX_REPORTED:]
     if failed and len(failed) == len(before) and not alerts:
         kinds = sorted({_kind(known[to]) for to, _ in failed})
         raise StediError(
@@ -269,17 +272,21 @@ def deliver(known: dict[str, Any], told: Told, alerts: Sequence[Alert]) -> int:
     " that are no longer or again fresh, and failing sensors; each once. Off until one is set.",
 )
 def alerts_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Read what fails from the instance and send what is new; skipped where no target is set.
+
+    StediError where a target refuses a second time and nothing is new: the tick fails.
+    """
     known = targets()
     if not known:
         return dg.SensorResult(skip_reason=_OFF)
     assert context.repository_def is not None, "the daemon knows the definitions"
-    told = Told.of(context.cursor)
+    cursor = AlertsCursor.of(context.cursor)
     graph = context.repository_def.asset_graph
-    alerts = news(context.instance, graph, told, context.sensor_name)
+    alerts = news(context.instance, graph, cursor, context.sensor_name)
     for alert in alerts:
         context.log.info(alert.title)
-    delivered = deliver(known, told, alerts)
-    said = f"Delivered {delivered}." if delivered else "Nothing new to tell."
-    if told.undelivered:
-        said += f" {len(told.undelivered)} were not taken and are sent again."
-    return dg.SensorResult(skip_reason=said, cursor=told.cursor())
+    delivered = deliver(known, cursor, alerts)
+    summary = f"Delivered {delivered}." if delivered else "Nothing new to report."
+    if cursor.undelivered:
+        summary += f" {len(cursor.undelivered)} were not taken and are sent again."
+    return dg.SensorResult(skip_reason=summary, cursor=cursor.as_text())

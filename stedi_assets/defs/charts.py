@@ -1,7 +1,7 @@
 """Pictures of what the tables hold, as markdown that Dagster's UI shows.
 
 Plain numbers in, markdown with a PNG in it out: below 100 kB, without a background and in colours
-that can be read on a light and on a dark page. Nobody can be told from a picture: no names, no
+that can be read on a light and on a dark page. No picture identifies a person: no names, no
 pseudonyms, no time of day.
 """
 

@@ -13,7 +13,7 @@ from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
-from stedi_assets.incremental.reconcile import Built, refresh
+from stedi_assets.incremental.reconcile import BuiltTable, refresh
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
@@ -37,12 +37,13 @@ lakehouse = dg.define_asset_job(
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
+    """Build and check every partition that is out of date; StediError where some of it failed."""
     if failed := build_and_report(context, pipeline):
         raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
 
 
 def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
-    """Build every partition that is out of date, check it, and say so; what failed, in lines."""
+    """Build, check and report every partition that is out of date; what failed, a line each."""
     refreshed = refresh(pipeline, context.run_id, context.log.info)
     for built in refreshed.built:
         for event in materializations(pipeline, built):
@@ -59,11 +60,13 @@ def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list
 
 @dg.op(description="Registers the tables in STEDI_GLUE_DATABASE; changes nothing it did not make.")
 def sync_glue(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Register the tables in the Glue database of STEDI_GLUE_DATABASE."""
     context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
 
 
 @dg.job(description="Registers the eight tables in the Glue Data Catalog, for Athena.")
 def sync_catalog() -> None:
+    """The job of `sync_glue`."""
     sync_glue()
 
 
@@ -72,27 +75,30 @@ def sync_catalog() -> None:
     " rewritten and late objects, consent that was given or withdrawn, partitions that were lost.",
 )
 def catch_up() -> None:
+    """The job of `build_what_is_out_of_date`."""
     build_what_is_out_of_date()
 
 
-def _check(context: dg.OpExecutionContext, pipeline: Pipeline, built: list[Built]) -> list[str]:
+def _check(
+    context: dg.OpExecutionContext, pipeline: Pipeline, built: list[BuiltTable]
+) -> list[str]:
     """Check what was built; the blocking checks that fail, a line each."""
     failed = []
-    for name in {one.table.name: None for one in built}:
-        days = {day for one in built if one.table.name == name for day in one.reasons if day}
+    for name in {build.table.name: None for build in built}:
+        days = {day for build in built if build.table.name == name for day in build.reasons if day}
         try:
-            found = evaluations(pipeline, TABLES[name], days or None)
+            checked = evaluations(pipeline, TABLES[name], days or None)
         except StediError as error:
             failed.append(str(error))
             continue
-        for evaluation in found:
+        for evaluation in checked:
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
                 failed.append(f"Check {evaluation.check_name} of {name} failed.")
     return failed
 
 
-def materializations(pipeline: Pipeline, built: Built) -> list[dg.AssetMaterialization]:
+def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMaterialization]:
     """One event for every partition that was built: its figures, and why it was out of date."""
     ledger = pipeline.state(with_membership=False).ledgers[built.table.name]
     newest = max((day for day in built.reasons if day), default=None)

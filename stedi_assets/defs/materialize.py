@@ -23,7 +23,7 @@ def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[da
 
     Args:
         lake: the lake that this process's settings name.
-        say: is told what is done, a line at a time.
+        say: takes a line about each step.
 
     Returns:
         The landed dates outside the partition range, which no table takes in.
@@ -31,8 +31,8 @@ def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[da
     Raises:
         StediError: nothing has landed, or a range failed; its log is on standard error.
     """
-    landed = landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix)
-    dates = {day for days in landed.values() for day in days}
+    dates_by_entity = landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix)
+    dates = {day for days in dates_by_entity.values() for day in days}
     inside, outside = split_dates(dates, lake.settings.first_ingest_date, today())
     if not inside:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")

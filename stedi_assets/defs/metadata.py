@@ -1,4 +1,4 @@
-"""What a materialization tells of itself: counts, sizes, a picture and a masked preview.
+"""Metadata of a materialization: counts, sizes, a picture and a masked preview.
 
 All from the Delta log and the first rows of one file: nothing is computed a second time. A number
 has one name wherever it stands, and its unit in the name; what is of the written date begins with
@@ -115,16 +115,16 @@ def _customers(pipeline: Pipeline) -> dict[str, int]:
     """
     logs = {name: pipeline.lakehouse.log(TABLES[name]) for name in TABLES}
     trusted, curated = logs["customer_trusted"], logs["customers_curated"]
-    found = {}
-    if landed := pipeline.state().membership.of("customer_landing", None)[0]:
-        found["landed"] = landed
-    found["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
-    found["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
+    counts = {}
+    if customers := pipeline.state().membership.of("customer_landing", None)[0]:
+        counts["landed"] = customers
+    counts["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
+    counts["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
     pairs = logs["machine_learning_curated"]
     if pairs and 0 < len(pairs.files) <= _FEW_FILES:
         rows = pipeline.lakehouse.read(TABLES["machine_learning_curated"])
-        found["with_pairs"] = rows.select("subject_id").distinct().count()
-    return found
+        counts["with_pairs"] = rows.select("subject_id").distinct().count()
+    return counts
 
 
 # ---------------------------------------------------------------------- pictures
@@ -163,12 +163,12 @@ def session(rows: list[dict[str, Any]]) -> dict[str, Any]:
         ):
             sessions.append([])
         sessions[-1].append(row)
-    mine = max(sessions, key=len)[:_MOST_POINTS]
-    start = mine[0]["sensorReadingTime"]
+    rows_of_session = max(sessions, key=len)[:_MOST_POINTS]
+    start = rows_of_session[0]["sensorReadingTime"]
     return {
-        "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in mine],
-        "distances": [row["distanceFromObject"] for row in mine],
-        "accelerations": {axis: [row[axis] for row in mine] for axis in ("x", "y", "z")},
+        "seconds": [(row["sensorReadingTime"] - start) / 1000 for row in rows_of_session],
+        "distances": [row["distanceFromObject"] for row in rows_of_session],
+        "accelerations": {axis: [row[axis] for row in rows_of_session] for axis in ("x", "y", "z")},
     }
 
 
@@ -187,8 +187,8 @@ def first_rows(store: ObjectStore, table: Table, files: Iterable[DataFile]) -> l
     wanted = _SESSION_ROWS if table.name == "machine_learning_curated" else PREVIEW_ROWS
     uri, sizes = store.settings.uri(table.path), {first.path: first.bytes}
     storage = PyFileSystem(DeltaStorageHandler(uri, store.storage_options, sizes))
-    # One thread, one batch: a dataset's `head` reads on behind our back, and a process that ends
-    # meanwhile crashes.
+    # One thread, one batch: a dataset's `head` keeps reading in the background, and a process
+    # that ends meanwhile crashes.
     with storage.open_input_file(first.path) as file:
         batches = pq.ParquetFile(file).iter_batches(wanted, use_threads=False)
         rows: list[dict[str, Any]] = next(batches).to_pylist()

@@ -16,6 +16,7 @@ from stedi_assets.privacy.vacuum import erase
 def build_and_check_whole_tables(
     context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
+    """Build what is out of date and check every table as a whole; StediError where some failed."""
     wrong = build_and_report(context, pipeline)
     # The tables that are there are checked also where some could not be built.
     errors, warnings = failing_checks(pipeline)
@@ -33,6 +34,8 @@ def build_and_check_whole_tables(
     " before the retention.",
 )
 def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+    """Compact tables, erase files that are gone long enough; StediError where some of it failed."""
+
     def catch_up() -> None:
         if failed := build_and_report(context, pipeline):
             raise StediError(" ".join(failed))
@@ -45,11 +48,13 @@ def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[P
 
 @dg.job(description="What the sensor would do, over everything that ever landed, and all checks.")
 def daily_sweep() -> None:
+    """The job of `build_and_check_whole_tables`."""
     build_and_check_whole_tables()
 
 
 @dg.job(description="Vacuums every table, compacts those past landing; see STEDI_RETENTION_DAYS.")
 def maintenance() -> None:
+    """The job of `erase_old_files`."""
     erase_old_files()
 
 

@@ -69,7 +69,9 @@ def ranges_to_list(
     block = tick % ROUNDS
     since = min(days[-NEWEST:][0], last - timedelta(2))
     new = [day for day in days if day not in built][:NEWEST]
-    ranges: list[OpenRange] = [one for one in contiguous_ranges(new) if one[0] < since]
+    ranges: list[OpenRange] = [
+        new_range for new_range in contiguous_ranges(new) if new_range[0] < since
+    ]
     if block == ROUNDS - 1:
         return [*ranges, (min(edges[-1], since), None)]
     start, end = edges[block] if block else None, edges[block + 1] - timedelta(1)
@@ -166,7 +168,7 @@ def is_quiet(
 
     Where objects keep landing, one that has waited `MAX_PERIODS` times as long is enough.
     """
-    # S3 tells its time in whole seconds, rounded down: one more.
+    # S3 reports times in whole seconds, rounded down: add one.
     period = timedelta(seconds=pipeline.settings.quiet_seconds)
     landed_before = now + timedelta(seconds=1) - period
     times = [listing.last_modified[o] for o in listing.objects.get(partition, ())]
@@ -236,6 +238,10 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
 def landing_sensor(
     context: dg.SensorEvaluationContext, pipeline: dg.ResourceParam[Pipeline]
 ) -> dg.SensorResult:
+    """Request the next run, or say why there is none.
+
+    StediError where all runs that are due have failed RUN_ATTEMPTS times.
+    """
     tick = int(context.cursor or 0)
     if run := run_in_progress(context):
         return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")

@@ -81,28 +81,28 @@ def rows_meet_the_contract(pipeline: Pipeline, table: Table, days: Days) -> Outc
         wrong = F.when(corrupt, _any([F.col(f).isNotNull() for f in fields])).otherwise(
             _any([F.col(name).isNull() for name in required] + _out_of_range(pipeline, table))
         )
-        found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
-        return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
+        totals = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
+        return _result(totals.wrong == 0, ERROR, rows_that_break_it=totals.wrong)
     required = list(table.keys) or table.column_names
     empty = [F.col(name).isNull() for name in [*required, "ingest_date"]]
     wrong = _any(empty + _out_of_range(pipeline, table))
     if not table.keys:
-        found = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
-        return _result(found.wrong == 0, ERROR, rows_that_break_it=found.wrong)
+        totals = rows.agg(F.count(F.when(wrong, 1)).alias("wrong")).collect()[0]
+        return _result(totals.wrong == 0, ERROR, rows_that_break_it=totals.wrong)
     hashes = _hash(table)
-    found = rows.agg(
+    totals = rows.agg(
         F.count("*").alias("rows"),
         F.countDistinct(hashes).alias("hashes"),
         F.count(F.when(wrong, 1)).alias("wrong"),
     ).collect()[0]
     repeated = 0
-    if found.hashes < found.rows:  # keys repeat, or only their hashes do
+    if totals.hashes < totals.rows:  # keys repeat, or only their hashes do
         several = rows.groupBy(*table.keys).agg(F.count("*").alias("n")).where("n > 1")
         repeated = several.count()
     return _result(
-        found.wrong + repeated == 0,
+        totals.wrong + repeated == 0,
         ERROR,
-        rows_that_break_it=found.wrong,
+        rows_that_break_it=totals.wrong,
         keys_that_repeat=repeated,
     )
 
@@ -113,7 +113,7 @@ def _hash(table: Table) -> Any:
 
 
 def _out_of_range(pipeline: Pipeline, table: Table) -> list[Any]:
-    """Conditions that no row meets: a number that is none, a date on which nothing can land."""
+    """Conditions of invalid rows: non-finite numbers, ingest dates out of range."""
     numbers = [F.col(c.name) for c in table.columns if c.type == "double"]
     first = F.lit(pipeline.settings.first_ingest_date.isoformat()).cast("date")
     last = F.lit(today().isoformat()).cast("date")
@@ -201,15 +201,15 @@ def newest_ingest_date_is_recent(pipeline: Pipeline, table: Table, _days: Days) 
 def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """No eligible landed reading of the dates is missing from the trusted table."""
     source = TABLES[table.rows_from[0]]
-    landed = _rows(pipeline, source, days)
+    readings = _rows(pipeline, source, days)
     if table.name == "accelerometer_trusted":
         customers = _read(pipeline, "customer_trusted")
         scope = pipeline.settings.consent_scope
-        eligible = readings_of_consenting(landed, customers, consent_scope=scope)
+        eligible = readings_of_consenting(readings, customers, consent_scope=scope)
     else:
         customers = _read(pipeline, "customers_curated")
-        eligible = readings_of_owned_devices(landed, _current_records(pipeline), customers)
-    # A repeat stands in an earlier date: rows of the same times there count too.
+        eligible = readings_of_owned_devices(readings, _current_records(pipeline), customers)
+    # A repeated reading is kept on its earliest date: count rows of the same times there too.
     if days is None:
         trusted = pipeline.lakehouse.read(table)
     else:
@@ -266,8 +266,8 @@ def times_are_plausible(pipeline: Pipeline, table: Table, days: Days) -> Outcome
     A withdrawal dated in seconds is older than any consent, and would be ignored for ever.
     """
     now = datetime.now(UTC)
-    (found,) = implausible_times(_rows(pipeline, table, days), table.name, now).collect()
-    wrong = {name: count for name, count in found.asDict().items() if count}
+    (counts,) = implausible_times(_rows(pipeline, table, days), table.name, now).collect()
+    wrong = {name: count for name, count in counts.asDict().items() if count}
     return Outcome(not wrong, WARN, {"implausible_times": sum(wrong.values()), **wrong})
 
 

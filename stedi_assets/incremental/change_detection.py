@@ -22,7 +22,7 @@ class LandingListing:
 
     ranges: tuple[OpenRange, ...] = EVERYTHING
     objects: dict[LandingPartition, tuple[LandedObject, ...]] = field(default_factory=dict)
-    # Keys outside an `ingest_date=` folder, or with a date that is none, too early or to come.
+    # Keys outside an `ingest_date=` folder, or with an invalid, too early or future date.
     misplaced: tuple[str, ...] = ()
     # When each object landed, by S3's clock, in whole seconds.
     last_modified: dict[LandedObject, datetime] = field(default_factory=dict)
@@ -43,21 +43,24 @@ def list_landing(
     """List the landed objects with data of some entities on some ranges of ingest dates."""
     entities, ranges = list(entities), tuple(ranges)
     listing = LandingListing(ranges)
-    found: dict[LandingPartition, set[LandedObject]] = {}
+    objects_by_partition: dict[LandingPartition, set[LandedObject]] = {}
     misplaced: set[str] = set()
     with ThreadPoolExecutor(len(ENTITIES)) as pool:  # S3 lists one while we read the other
         listed = pool.map(
-            lambda name: [one for span in ranges for one in _entries(store, name, span)], entities
+            lambda name: [entry for span in ranges for entry in _entries(store, name, span)],
+            entities,
         )
         for entity, entries in zip(entities, listed, strict=True):
             for day, entry in entries:
                 if day is None:
                     misplaced.add(entry["Key"])
                     continue
-                landed = LandedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
-                found.setdefault((entity, day), set()).add(landed)
-                listing.last_modified[landed] = entry["LastModified"]
-    listing.objects.update((key, tuple(sorted(objects))) for key, objects in found.items())
+                landed_object = LandedObject(entry["Key"], entry["ETag"].strip('"'), entry["Size"])
+                objects_by_partition.setdefault((entity, day), set()).add(landed_object)
+                listing.last_modified[landed_object] = entry["LastModified"]
+    listing.objects.update(
+        (key, tuple(sorted(objects))) for key, objects in objects_by_partition.items()
+    )
     return LandingListing(ranges, listing.objects, tuple(sorted(misplaced)), listing.last_modified)
 
 
@@ -67,7 +70,7 @@ def _entries(
     """An entity's objects with data in a range, with their ingest date, None where misplaced."""
     folder = f"landing/{entity}/"
     first, last = span
-    # "0" is the character after "/": what stands there comes after everything in a date's folder.
+    # "0" is the character after "/": that key sorts after everything in a date's folder.
     # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
     after = f"{folder}ingest_date={first - timedelta(1)}0" if first else None
     until = f"{folder}ingest_date={last}0" if last else None

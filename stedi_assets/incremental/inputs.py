@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _DAY = 86_400_000
-# Files whose readings span more than this are looked into; so many intervals a predicate holds.
+# Of files whose readings span more, the days are read; a predicate has so many intervals at most.
 _WIDE, _MAX_INTERVALS = 3 * _DAY, 100
 
 
@@ -31,7 +31,7 @@ def read_upstream(
     """The rows of an upstream table that some dates of a table are made of, and at most how many.
 
     Of customer_landing only current records matter, of accelerometer_trusted to customers_curated
-    only who is in it: both come from roll-ups. Of tables of readings the earlier dates' rows are
+    only its users: both come from roll-ups. Of tables of readings the earlier dates' rows are
     read that may repeat the dates' readings, or pair with them. StediError where there is no table.
     """
     log = state.logs[upstream]
@@ -55,7 +55,7 @@ def _read(
     predicate: str | None = None,
     files: Sequence[DataFile] | None = None,
 ) -> "DataFrame":
-    """A table as the state has it; without rows where nothing was ever landed for it."""
+    """A table at the state's version; no rows where nothing ever landed for it."""
     log = state.logs[name]
     if log is None and state.ledgers[name].entries:
         return lakehouse.read(TABLES[name], predicate)  # says that the table is not there
@@ -84,7 +84,7 @@ def read_with_lookback(
         for interval in time_intervals(_files(state.logs[name], day))
     )
     if any(last - first > _WIDE for first, last in intervals):
-        # A straggler from long ago would have all of history read: look closer.
+        # One very old reading would make this read all of history: narrow it down by days.
         closer = merged(
             interval
             for name in within

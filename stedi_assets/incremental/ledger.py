@@ -56,7 +56,7 @@ class LedgerEntry:
 class Ledger:
     """The entries of one table."""
 
-    table_id: str = ""  # of the Delta table: entries of one that was made anew do not count
+    table_id: str = ""  # of the Delta table: entries of a recreated table do not count
     entries: Mapping[PartitionKey, LedgerEntry] = field(default_factory=dict)
     etag: str | None = None  # of the object; None where there is none
 
@@ -82,18 +82,18 @@ def _path(table: Table) -> str:
 
 def read_ledger(store: ObjectStore, table: Table) -> Ledger:
     """A table's ledger; an empty one where there is none or it cannot be understood."""
-    found = store.get(_path(table))
-    if found is None:
+    existing = store.get(_path(table))
+    if existing is None:
         return Ledger()
     try:
-        document = json.loads(found[0])
+        document = json.loads(existing[0])
         entries = {
             None if key == "all" else date.fromisoformat(key): LedgerEntry(**entry)
             for key, entry in document["entries"].items()
         }
-        return Ledger(document["table_id"], entries, found[1])
+        return Ledger(document["table_id"], entries, existing[1])
     except (ValueError, TypeError, KeyError, AttributeError):
-        return Ledger(etag=found[1])  # everything it says can be built again
+        return Ledger(etag=existing[1])  # everything it says can be built again
 
 
 def record(

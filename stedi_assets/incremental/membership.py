@@ -1,8 +1,8 @@
-"""Who is in, ingest date by ingest date: of the people and devices with readings there, as hashes.
+"""Membership: the members among the people and devices with readings on each date, as hashes.
 
-Everything here follows from the landing tables alone. It is computed for given files of theirs and
-may be kept under these; nothing is remembered beyond that. Nobody can be told from the hashes: they
-are of sets, and they only answer whether a set is the same.
+It follows from the landing tables alone: it is computed for given data files of theirs, and kept
+under a key of these. The hashes identify nobody: they are of sets, and only answer whether a set is
+the same.
 """
 
 import json
@@ -42,7 +42,7 @@ class Membership:
     sets: Mapping[str, Mapping[PartitionKey, tuple[int, str]]]
 
     def of(self, table: str, key: PartitionKey) -> tuple[int, str]:
-        """How many are in a table's partition, and their hash; (0, "") where there is nobody."""
+        """How many are in a table's partition, and their hash; (0, "") where there are none."""
         return self.sets.get(table, {}).get(key, (0, ""))
 
     def identity(self, table: str, key: PartitionKey) -> str:
@@ -58,11 +58,11 @@ def membership_key(logs: Logs, consent_scope: str) -> str:
 
 def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
     """The membership that is kept for a key; None where none, or another one's, is kept."""
-    found = lakehouse.store.get(MEMBERSHIP_PATH)
-    if found is None:
+    existing = lakehouse.store.get(MEMBERSHIP_PATH)
+    if existing is None:
         return None
     try:
-        document = json.loads(found[0])
+        document = json.loads(existing[0])
         sets = {
             table: {
                 None if day == "all" else date.fromisoformat(day): (int(count), str(hashed))
@@ -80,7 +80,7 @@ def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> 
 
     logs: of the landing tables; the roll-ups are brought up to date with them.
     """
-    with redact_engine_errors("Finding out who is in", lakehouse.store.settings.spark):
+    with redact_engine_errors("Computing membership", lakehouse.store.settings.spark):
         rows = _sets(lakehouse, logs, consent_scope).collect()
     sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
     for table, day, people, left, right in rows:
@@ -136,7 +136,7 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
             "serialNumber", "user", "ingest_date"
         ),
         "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
-        # How many customers there are, consenting or not: to tell, nothing depends on it.
+        # How many customers there are, consenting or not: for metadata only, nothing depends on it.
         "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),
     }
     parts = [_hashed(name, frame) for name, frame in members.items()]

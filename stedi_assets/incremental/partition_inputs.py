@@ -26,7 +26,7 @@ RULES_VERSION = "1"
 
 @dataclass(frozen=True)
 class LakeState:
-    """What the lake holds at one moment: logs, ledgers, and who is in."""
+    """The lake's state at one moment: logs, ledgers, membership, and partitions with lost files."""
 
     logs: Mapping[str, TableLog | None]
     ledgers: Mapping[str, Ledger]
@@ -35,7 +35,7 @@ class LakeState:
     lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
 
     def identity(self, table: str, key: PartitionKey) -> str:
-        """What a partition of a table is; another value than any entry's where nobody knows."""
+        """A partition's data version; where it is unknown, a value that no entry has."""
         log = self.logs[table]
         entry = self.ledgers[table].valid_entry(key, log)
         if entry is not None:
@@ -75,7 +75,10 @@ def inputs_of(state: LakeState, table: Table) -> dict[PartitionKey, Inputs]:
     if not any(state.exists(name) for name in state.logs if name.endswith("_landing")):
         return {}
     inputs = _INPUTS[table.name](state)
-    return {key: {**one, "rules": RULES_VERSION} for key, one in inputs.items()}
+    return {
+        key: {**partition_inputs, "rules": RULES_VERSION}
+        for key, partition_inputs in inputs.items()
+    }
 
 
 def _customer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
@@ -105,7 +108,7 @@ def _step_trainer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
 def _readings(
     state: LakeState, source: str, table: str, members: str
 ) -> dict[PartitionKey, Inputs]:
-    """A trusted table of readings: its day's, earlier ones that it may repeat, who is in."""
+    """A trusted table of readings: its date's, earlier ones that it may repeat, and its members."""
     log = state.logs[source]
     times = _times(log)
     earlier = _earlier(times, times)

@@ -6,27 +6,20 @@ built and entered into the ledger.
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
+from stedi_assets.incremental.lake_state_reader import LakeStateReader
 from stedi_assets.incremental.ledger import (
-    Ledger,
     LedgerEntry,
     PartitionKey,
     files_of,
     fingerprint,
     read_ledger,
     record,
-)
-from stedi_assets.incremental.membership import (
-    Membership,
-    compute_membership,
-    membership_key,
-    read_membership,
 )
 from stedi_assets.incremental.partition_inputs import (
     Inputs,
@@ -35,12 +28,10 @@ from stedi_assets.incremental.partition_inputs import (
     landing_inputs,
 )
 from stedi_assets.incremental.planner import out_of_date
-from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
 from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
-from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.lakehouse.tables import THREADS, EngineError, Lakehouse
+from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
@@ -50,14 +41,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 Listings = Mapping[date, list[LandedObject]]
-_NO_MEMBERSHIP = Membership("", {})
 _LEAST_RECORD = 40  # bytes of text
 _GZIP_RATIO = 20
-_ALL = tuple(TABLES.values())
 
 
 class InputsChangedError(StediError):
-    """What a write was computed from is not what is there any more."""
+    """The inputs of a write changed after they were read."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +63,13 @@ class Batch:
 
 @dataclass
 class Pipeline:
-    """The lake's tables with their ledgers; it keeps what it last knew of them."""
+    """Builds the lake's tables and their ledgers; keeps the state that it last read or wrote."""
 
     lakehouse: Lakehouse
-    _ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
-    _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
-    # Data files that logs name and S3 did not list, by table.
-    _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+    _reader: LakeStateReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._reader = LakeStateReader(self.lakehouse)
 
     @property
     def settings(self) -> Settings:
@@ -92,59 +81,17 @@ class Pipeline:
 
         verify_files: also list the tables' data files, to find those that are gone.
         """
-        store = self.lakehouse.store
-        store.check()
-        with ThreadPoolExecutor(2 * THREADS) as pool:
-            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
-            logs = pool.submit(self.lakehouse.refresh, [*_ALL, *ROLLUP_TABLES])
-            ledgers = pool.map(lambda t: read_ledger(store, t), _ALL)
-            self._ledgers = dict(zip(TABLES, ledgers, strict=True))
-            logs.result()
-            for table, files in zip(_ALL, listed, strict=True):
-                log = self.lakehouse.log(table)
-                if files is not None and log is not None:
-                    named = frozenset(file.path for file in log.files)
-                    self._missing[table.name] = named - files
+        self._reader.refresh(verify_files=verify_files)
 
     def state(self, *, with_membership: bool = True) -> LakeState:
         """What the lake holds, as it was last read or written here.
 
         Without membership (it needs the engine where it is not kept): of landing tables only.
         """
-        if not self._ledgers:
-            self.refresh()
-        logs = {name: self.lakehouse.log(table) for name, table in TABLES.items()}
-        membership = self._membership_of(logs) if with_membership else _NO_MEMBERSHIP
-        lost = {
-            name: frozenset(
-                file.ingest_date if TABLES[name].partitioned else None
-                for file in (log.files if log else ())
-                if file.path in self._missing[name]
-            )
-            for name, log in logs.items()
-            if self._missing.get(name)
-        }
-        return LakeState(logs, dict(self._ledgers), membership, lost)
-
-    def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
-        scope = self.settings.consent_scope
-        key = membership_key(logs, scope)
-        if not any(logs[name] for name in logs if name.endswith("_landing")):
-            return Membership(key, {})  # nothing has landed: nobody is in
-        if self._membership.key != key:
-            kept = read_membership(self.lakehouse, key)
-            self._membership = kept or self._computed_membership(logs)
-        return self._membership
-
-    def _computed_membership(self, logs: dict[str, TableLog | None]) -> Membership:
-        try:
-            return compute_membership(self.lakehouse, logs, self.settings.consent_scope)
-        except StediError:  # perhaps a file of a roll-up is lost: all of them can be made anew
-            drop_rollups(self.lakehouse)
-            return compute_membership(self.lakehouse, logs, self.settings.consent_scope)
+        return self._reader.state(with_membership=with_membership)
 
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
-        """One upstream table, as far as some dates of a table need it, with what else is there."""
+        """One upstream table, as far as some dates of a table need it, with the lake's state."""
         state = self.state(with_membership=table.name != "customer_trusted")
         frame, rows = read_upstream(self.lakehouse, state, table, upstream, days)
         return Batch(frame, state, rows)
@@ -190,9 +137,9 @@ class Pipeline:
             added = self._replace(table, days, batch)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
-            entries = self._entries(table, keys, batch, log, added, run_id)
-            self._ledgers[table.name] = record(
-                self.lakehouse.store, table, self._ledgers[table.name], log.table_id, entries
+            entries = _entries(table, keys, batch, log, added, run_id)
+            self._reader.ledgers[table.name] = record(
+                self.lakehouse.store, table, self._reader.ledgers[table.name], log.table_id, entries
             )
         return log
 
@@ -202,7 +149,7 @@ class Pipeline:
         except EngineError:
             if table.zone != "landing":
                 raise
-            # Some object is more than the engine can take: none of them waits for that one.
+            # The engine failed on some object: read all of them by the exact parser.
             records = read_objects(self.lakehouse, table, batch.listings, exactly=True)
             exact = self.compute(table, records=replace(batch, frame=records))
             return self.lakehouse.replace(table, exact.frame, days, rows=batch.rows)
@@ -223,7 +170,7 @@ class Pipeline:
             if entry and entry.files != files_of(log, key):
                 entries[key] = replace(entry, files=files_of(log, key))
         if entries:
-            self._ledgers[table.name] = record(
+            self._reader.ledgers[table.name] = record(
                 self.lakehouse.store, table, ledger, log.table_id, entries
             )
 
@@ -234,74 +181,65 @@ class Pipeline:
         self.lakehouse.refresh([table, *upstream])
         log, before = self.lakehouse.log(table), state.logs[table.name]
         same_table = (log and log.table_id) == (before and before.table_id)
-        mine = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
+        unchanged = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
         changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
-        if mine and changed:
-            self.refresh()  # who is in may follow from tables that are not upstream
+        if unchanged and changed:
+            self.refresh()  # membership may depend on tables that are not upstream
             now, then = inputs_of(self.state(), table), inputs_of(state, table)
-            mine = all(now.get(key) == then.get(key) for key in keys)
-        if not mine:
+            unchanged = all(now.get(key) == then.get(key) for key in keys)
+        if not unchanged:
             raise InputsChangedError(
                 f"Another run wrote {table.name} or what it is made of while"
                 f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
             )
 
-    def _entries(
-        self,
-        table: Table,
-        keys: Sequence[PartitionKey],
-        batch: Batch,
-        log: TableLog,
-        added: frozenset[str],
-        run_id: str,
-    ) -> dict[PartitionKey, LedgerEntry | None]:
-        wanted = self._inputs(table, batch)
-        entries: dict[PartitionKey, LedgerEntry | None] = {}
-        for key in keys:
-            if key not in wanted:
-                entries[key] = None
-                continue
-            files = log.files if key is None else log.by_date.get(key, [])
-            objects = batch.listings.get(key, []) if key else []
-            entries[key] = LedgerEntry(
-                wanted[key],
-                # The commit's own files: where another's stand there as well, it does not count.
-                fingerprint(f.path for f in files if f.path in added),
-                rows=sum(f.rows for f in files),
-                objects=len(objects),
-                newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
-                people=batch.state.membership.of(table.name, key)[0],
-                run_id=run_id,
-            )
-        return entries
 
-    def _inputs(self, table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
-        """What the batch was made from, by partition."""
-        if table.zone == "landing":
-            return {
-                day: landing_inputs(objects) for day, objects in batch.listings.items() if objects
-            }
-        wanted = inputs_of(batch.state, table)
-        # Membership follows from the landing tables. Where a table of people was behind these, the
-        # rows do not: the entry says so, and never matches.
-        for name in _tables_of_people(table):
-            if out_of_date(batch.state, TABLES[name]):
-                behind = f"behind {uuid.uuid4().hex}"
-                return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
-        return wanted
+def _entries(
+    table: Table,
+    keys: Sequence[PartitionKey],
+    batch: Batch,
+    log: TableLog,
+    added: frozenset[str],
+    run_id: str,
+) -> dict[PartitionKey, LedgerEntry | None]:
+    wanted = _inputs(table, batch)
+    entries: dict[PartitionKey, LedgerEntry | None] = {}
+    for key in keys:
+        if key not in wanted:
+            entries[key] = None
+            continue
+        files = log.files if key is None else log.by_date.get(key, [])
+        objects = batch.listings.get(key, []) if key else []
+        entries[key] = LedgerEntry(
+            wanted[key],
+            # The commit's own files: where another's stand there as well, it does not count.
+            fingerprint(f.path for f in files if f.path in added),
+            rows=sum(f.rows for f in files),
+            objects=len(objects),
+            newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
+            people=batch.state.membership.of(table.name, key)[0],
+            run_id=run_id,
+        )
+    return entries
 
 
-def _text_bytes(landed: LandedObject) -> int:
+def _inputs(table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
+    """What the batch was made from, by partition."""
+    if table.zone == "landing":
+        return {day: landing_inputs(objects) for day, objects in batch.listings.items() if objects}
+    wanted = inputs_of(batch.state, table)
+    # Membership follows from the landing tables. Where a table of people was behind these, the
+    # rows do not: the entry says so, and never matches.
+    for name in _tables_of_people(table):
+        if out_of_date(batch.state, TABLES[name]):
+            behind = f"behind {uuid.uuid4().hex}"
+            return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
+    return wanted
+
+
+def _text_bytes(landed_object: LandedObject) -> int:
     """About how much text an object holds."""
-    return landed.size * (_GZIP_RATIO if landed.is_gzipped else 1)
-
-
-def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:
-    """The objects in a table's folder, by their paths there."""
-    folder = f"{table.path}/"
-    # A log's folder comes before the partitions' by its name, and is long: it is left out.
-    after = f"{folder}_delta_log0" if table.partitioned else None
-    return frozenset(entry["Key"][len(folder) :] for entry in store.objects(folder, after=after))
+    return landed_object.size * (_GZIP_RATIO if landed_object.is_gzipped else 1)
 
 
 def _tables_of_people(table: Table) -> set[str]:

@@ -107,15 +107,15 @@ def plan_runs(
     stale: from `everything_out_of_date`; built: the dates that some landing table has an entry of;
     failed: dates that are left to the refresh, which builds what it can.
     """
-    landed = {
+    landed_dates = {
         day
         for name, reasons in stale.items()
         if TABLES[name].zone == "landing"
         for day in reasons
         if day and day not in failed
     }
-    new = landed - set(built)
-    ranges = contiguous_ranges(new or landed)
+    new = landed_dates - set(built)
+    ranges = contiguous_ranges(new or landed_dates)
     others = any(TABLES[name].zone != "landing" for name in stale)
     if not new and (others or len(ranges) != 1):
         ranges = []

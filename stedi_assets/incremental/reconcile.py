@@ -1,6 +1,6 @@
 """Brings the tables up to date: `refresh` does it in one go, `catch_up` plans and starts runs.
 
-What fails holds up nothing else: all the rest is done, and then it is said what failed.
+A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
 from collections.abc import Callable, Collection
@@ -24,13 +24,12 @@ from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
-# A lake is up to date after a handful of rounds; more says that it is written to as fast as it is
-# processed.
+# A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
 MAX_ROUNDS = 50
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltTable:
     """What a refresh wrote of one table: which partitions, why, and the log before and after."""
 
     table: Table
@@ -40,10 +39,10 @@ class Built:
 
 
 @dataclass
-class Refreshed:
+class RefreshResult:
     """What a refresh did, and what it could not do: a line for each."""
 
-    built: list[Built] = field(default_factory=list)
+    built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
 
 
@@ -67,12 +66,12 @@ def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_i
 
 def refresh(
     pipeline: Pipeline, run_id: str = "", say: Callable[[str], None] = lambda _line: None
-) -> Refreshed:
+) -> RefreshResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
     say: takes a line about what is built and why.
     """
-    result = Refreshed()
+    result = RefreshResult()
     pipeline.refresh(verify_files=True)
     listing = list_landing(pipeline.lakehouse.store)
     for name in BUILD_ORDER:
@@ -99,7 +98,7 @@ def _described(reasons: Reasons) -> str:
 
 
 def _build_what_can_be(
-    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: Refreshed
+    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: RefreshResult
 ) -> None:
     """Build all partitions at once; where that fails, each by itself."""
     before = pipeline.lakehouse.log(table)
@@ -118,21 +117,21 @@ def _build_what_can_be(
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
-            result.built.append(Built(table, why, before, log))
+            result.built.append(BuiltTable(table, why, before, log))
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:
-    """StediError where S3 or the engine is away: then everything else would fail as well."""
+    """StediError where S3 or the engine does not answer: then everything else would fail too."""
     pipeline.lakehouse.store.now()
     _ = pipeline.lakehouse.spark_session
 
 
-def look(
+def find_out_of_date(
     pipeline: Pipeline, *, verify_files: bool = True, excluded: Collection[date] = ()
 ) -> tuple[dict[str, Reasons], LandingListing]:
     """What is out of date now, by table, and what has landed.
 
-    While landing tables are, the others are not looked at: they follow from them.
+    While a landing table is out of date, the others are not checked: they depend on it.
     excluded: landed dates that cannot be built, whose landing partitions are left as they are.
     """
     pipeline.refresh(verify_files=verify_files)
@@ -165,7 +164,7 @@ def catch_up(
     all else is done, where runs failed.
     """
     runs, failed = 0, dict[PlannedRun, str]()
-    stale, listing = look(pipeline)
+    stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
         planned = plan_runs(stale, built_dates(pipeline), given_up)
@@ -173,24 +172,24 @@ def catch_up(
         if not planned:
             break
         while planned:
-            one = planned.pop(0)
-            say(f"Running {one} …")
+            planned_run = planned.pop(0)
+            say(f"Running {planned_run} …")
             runs += 1
             try:
-                run(one)
+                run(planned_run)
             except StediError as error:
                 assert_all_answer(pipeline)
-                failed[one] = str(error)
-                if len(one.days) > 1:
-                    del failed[one]
-                    planned = [PlannedRun(day, day) for day in one.days] + planned
-        stale, listing = look(pipeline, verify_files=False)
+                failed[planned_run] = str(error)
+                if len(planned_run.days) > 1:
+                    del failed[planned_run]
+                    planned = [PlannedRun(day, day) for day in planned_run.days] + planned
+        stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
         raise StediError(
             f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."
         )
     for name in listing.misplaced:
-        say(f"Ignored, not in an ingest_date= folder with a date that can be: {name}")
+        say(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
     for line in failed.values():
         say(line)
     if failed:

@@ -3,8 +3,7 @@
 A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows of all but its
 newest ingest date come down to. It is brought up to date when it is read, and read together with
 the newest date's rows. Its manifest says, date by date, from which data files it was made, and
-which files that made: whatever else stands there is made anew, so a lost or foreign roll-up is
-never believed.
+which files that made: everything else is rebuilt, so a lost or foreign roll-up is never used.
 """
 
 import json
@@ -152,13 +151,13 @@ def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "Da
 
 
 def drop_rollups(lakehouse: Lakehouse) -> None:
-    """Delete every roll-up: each is made anew when it is read next."""
+    """Delete every roll-up: each is rebuilt when it is next read."""
     lakehouse.store.delete_below(ROLLUPS_FOLDER)
     lakehouse.refresh(ROLLUP_TABLES)
 
 
 def refresh_rollups(lakehouse: Lakehouse) -> None:
-    """Take out of every roll-up that is there what its source no longer holds."""
+    """Remove from every existing roll-up what its source no longer holds."""
     for rollup in ROLLUPS.values():
         log = lakehouse.log(rollup.source)
         if lakehouse.log(rollup.table) is None:
@@ -172,7 +171,7 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
 
 
 def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: date) -> "DataFrame":
-    """The roll-up, after its dates that differ from the source's were made anew."""
+    """The roll-up, after rebuilding its dates that differ from the source's."""
     wanted = {str(day): files_of(log, day) for day in log.by_date if day and day != newest}
     held, etag = _read_manifest(lakehouse, rollup)
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
@@ -187,16 +186,16 @@ def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: dat
 
 def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> tuple[dict[str, str], str | None]:
     """The dates that the roll-up holds, with their source files; {} where it is not known."""
-    found = lakehouse.store.get(rollup.manifest)
-    if found is None:
+    existing = lakehouse.store.get(rollup.manifest)
+    if existing is None:
         return {}, None
     try:
-        manifest: dict[str, Any] = json.loads(found[0])
+        manifest: dict[str, Any] = json.loads(existing[0])
         log = lakehouse.log(rollup.table)
         valid = log and manifest["files"] == [log.table_id, files_of(log, None)]
-        return (dict(manifest["dates"]) if valid else {}), found[1]
+        return (dict(manifest["dates"]) if valid else {}), existing[1]
     except (ValueError, TypeError, KeyError):
-        return {}, found[1]
+        return {}, existing[1]
 
 
 def _write_manifest(
@@ -208,7 +207,7 @@ def _write_manifest(
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
         lakehouse.store.put(rollup.manifest, json.dumps(manifest).encode(), **condition)
-    except PreconditionError:  # two wrote it at once: neither is believed, it is made anew
+    except PreconditionError:  # concurrent writes: neither counts, it is rebuilt
         lakehouse.store.delete([rollup.manifest])
 
 

@@ -111,12 +111,12 @@ def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict
     nulls = 0
     for group in (footer.row_group(n) for n in range(footer.num_row_groups)):
         for column in (group.column(n) for n in range(group.num_columns)):
-            name, found = column.path_in_schema, column.statistics
-            if name == "_corrupt_record" and found is not None:
-                nulls += found.null_count
-            if name in wanted and found is not None and found.has_min_max:
-                least[name] = min(least.get(name, found.min), found.min)
-                most[name] = max(most.get(name, found.max), found.max)
+            name, column_statistics = column.path_in_schema, column.statistics
+            if name == "_corrupt_record" and column_statistics is not None:
+                nulls += column_statistics.null_count
+            if name in wanted and column_statistics is not None and column_statistics.has_min_max:
+                least[name] = min(least.get(name, column_statistics.min), column_statistics.min)
+                most[name] = max(most.get(name, column_statistics.max), column_statistics.max)
     statistics = {
         "numRecords": footer.num_rows,
         "minValues": {name: plain(value) for name, value in least.items()},
@@ -129,7 +129,7 @@ def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict
 
 
 def plain(value: Any) -> Any:
-    """A statistic as JSON has it."""
+    """A statistic as a JSON value."""
     return value.isoformat() if isinstance(value, date) else value
 
 
@@ -146,45 +146,51 @@ def commit(
     token: kept in the commit, to find it again. PreconditionError where another was first.
     """
     now = int(time.time() * 1000)
-    lines: list[dict[str, Any]] = [
-        {
-            "commitInfo": {
-                "timestamp": now,
-                "operation": "WRITE",
-                "operationParameters": {"mode": "Overwrite"},
-                "engineInfo": "stedi_assets",
-                "userMetadata": token,
-            }
-        }
+    lines = [
+        _commit_info(now, token),
+        *(_remove(table, file, now) for file in removed),
+        *(_add(table, file, now) for file in added),
     ]
-    for file in removed:
-        lines.append(
-            {
-                "remove": {
-                    "path": quote(file.path, safe="/=-_.~"),
-                    "deletionTimestamp": now,
-                    "dataChange": True,
-                    "extendedFileMetadata": True,
-                    "partitionValues": _partition_values(table, file.partition),
-                    "size": file.bytes,
-                }
-            }
-        )
-    for new in added:
-        lines.append(
-            {
-                "add": {
-                    "path": quote(new.path, safe="/=-_.~"),
-                    "partitionValues": _partition_values(table, new.partition),
-                    "size": new.bytes,
-                    "modificationTime": now,
-                    "dataChange": True,
-                    "stats": json.dumps(new.statistics),
-                }
-            }
-        )
     body = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     store.put(entry_path(table, log.version + 1), body, IfNoneMatch="*")
+
+
+def _commit_info(now: int, token: str) -> dict[str, Any]:
+    return {
+        "commitInfo": {
+            "timestamp": now,
+            "operation": "WRITE",
+            "operationParameters": {"mode": "Overwrite"},
+            "engineInfo": "stedi_assets",
+            "userMetadata": token,
+        }
+    }
+
+
+def _remove(table: Table, file: DataFile, now: int) -> dict[str, Any]:
+    return {
+        "remove": {
+            "path": quote(file.path, safe="/=-_.~"),
+            "deletionTimestamp": now,
+            "dataChange": True,
+            "extendedFileMetadata": True,
+            "partitionValues": _partition_values(table, file.partition),
+            "size": file.bytes,
+        }
+    }
+
+
+def _add(table: Table, file: NewFile, now: int) -> dict[str, Any]:
+    return {
+        "add": {
+            "path": quote(file.path, safe="/=-_.~"),
+            "partitionValues": _partition_values(table, file.partition),
+            "size": file.bytes,
+            "modificationTime": now,
+            "dataChange": True,
+            "stats": json.dumps(file.statistics),
+        }
+    }
 
 
 def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ class DataFile:
     path: str
     rows: int
     bytes: int
-    partition: str | None  # the value of the partition column, as the log has it
+    partition: str | None  # the value of the partition column, as in the log
     ingest_date: date | None
     malformed: int
     # First and last time of the readings in it, ms since the epoch; None where it has none.
@@ -44,7 +44,7 @@ class DataFile:
 class TableLog:
     """What the Delta log says of a table at a version."""
 
-    table_id: str  # another one when the table was deleted and made anew
+    table_id: str  # changes when the table is deleted and recreated
     version: int
     etag: str  # of the version's log entry
     files: tuple[DataFile, ...]
@@ -136,8 +136,8 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
     file = pq.ParquetFile(BufferReader(body))
     names = {"metaData.id", "add.path", "add.size", "add.stats"}
-    found = {file.schema.column(n).path for n in range(len(file.schema))}
-    columns = [c for c in found if c in names or c.startswith("add.partitionValues.")]
+    columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
+    columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
     lines: list[tuple[str, dict[str, Any]]] = []
     for row in file.read(columns=columns).to_pylist():
         if row["metaData"] and row["metaData"]["id"]:
@@ -164,7 +164,7 @@ def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLo
     newer = [v for v in versions if v > log.version]
     same = entries.get(f"{log.version:020}.json") == log.etag
     if not same or newer != list(range(log.version + 1, log.version + 1 + len(newer))):
-        return read_log(store, table)  # another table stands there, or its log was cleaned
+        return read_log(store, table)  # it is another table, or its log was cleaned up
     with ThreadPoolExecutor(THREADS) as pool:
         commits = list(pool.map(lambda v: store.get(f"{folder}{v:020}.json"), newer))
     for version, commit in zip(newer, commits, strict=True):

@@ -14,7 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.settings import Settings
 
 SETTINGS_FILE = "_stedi/settings.json"
-# For a new fingerprint: 16 MB of memory for a guess. Kept beside it, so that they can change.
+# For a new fingerprint: 16 MB of memory for a guess. Kept with it, so that they can change.
 _COST = {"n": 2**14, "r": 8, "p": 1}
 # No parameters from the file may take more memory than this, in bytes.
 _MAX_MEMORY = 2**28

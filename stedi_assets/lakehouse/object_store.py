@@ -82,8 +82,8 @@ class ObjectStore:
 
     def get_json(self, path: str) -> Any:
         """The JSON file at a path, or None where there is none."""
-        found = self.get(path)
-        return None if found is None else json.loads(found[0])
+        document = self.get(path)
+        return None if document is None else json.loads(document[0])
 
     def put_json(self, path: str, value: Any) -> None:
         """Write a JSON file; S3 replaces it as a whole or not at all."""

@@ -115,7 +115,9 @@ def _parse(sql: str) -> "exp.Expr":
 
     logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of what is refused here
     try:
-        statements = [one for one in sqlglot.parse(sql, dialect="spark") if one is not None]
+        statements = [
+            statement for statement in sqlglot.parse(sql, dialect="spark") if statement is not None
+        ]
     except (SqlglotError, RecursionError) as error:
         place = (getattr(error, "errors", None) or [{}])[0]
         where = f" at line {place['line']}, column {place['col']}" if place.get("line") else ""

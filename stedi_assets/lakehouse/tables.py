@@ -111,7 +111,7 @@ class Lakehouse:
         files = log.files if files is None else files
         if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
             rows = self._small_files.read(table, files)
-            # Of no rows the engine cannot tell the columns.
+            # Without rows the engine cannot infer the columns.
             columns = spark_schema(table.columns)
             frame = self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
         else:
@@ -154,7 +154,7 @@ class Lakehouse:
         """
         check_columns(table, frame)
         if self.log(table) is None:
-            # Looked at again: `_create` clears the place, and another may have been first.
+            # Read again: `_create` deletes leftovers, and another may have created the table.
             self._logs[table.name] = read_log(self.store, table) or _create(self.store, table)
         predicate = "true" if days is None else on_days(days, column)
         if days is not None:
@@ -198,21 +198,26 @@ class Lakehouse:
                 write_checkpoint(self.store, table)
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
-        writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
-        writer = writer.option("replaceWhere", predicate)
-        for attempt in range(1, WRITE_ATTEMPTS + 1):
-            try:
-                writer.save(self.store.settings.uri(table.path))
-            except Exception as error:  # the engines' own error classes have nothing in common
-                if not is_lost_race(error) or attempt == WRITE_ATTEMPTS:
-                    raise
-                time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
-            else:
-                return
+        _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
+
+
+def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:
+    """Write by the engine's own Delta writer, again where another writer was first."""
+    writer = frame.write.format("delta").mode("overwrite").option("userMetadata", token)
+    writer = writer.option("replaceWhere", predicate)
+    for attempt in range(1, WRITE_ATTEMPTS + 1):
+        try:
+            writer.save(uri)
+        except Exception as error:  # the engines' own error classes have nothing in common
+            if not is_lost_race(error) or attempt == WRITE_ATTEMPTS:
+                raise
+            time.sleep(random.uniform(0, min(5.0, 0.05 * 2**attempt)))
+        else:
+            return
 
 
 def _create(store: ObjectStore, table: Table) -> TableLog | None:
-    """Make a table without rows; what is left of one that was lost goes first."""
+    """Create a table without rows, after deleting leftovers of a lost one."""
     store.delete_below(f"{table.path}/")
     with suppress(PreconditionError):  # another created it meanwhile
         store.put(entry_path(table, 0), first_entry(table), IfNoneMatch="*")

@@ -88,16 +88,16 @@ class _Held:
     def _is_still_ours(self) -> bool:
         """After a refusal: whose the lock is. A put of ours may have got there, its answer not."""
         try:
-            found = self._look()
+            lock = self._get()
         except (ClientError, BotoCoreError):
             return False  # not known now; the next renewal asks again
-        self.lost = found is None or not self._is_ours(found)
-        if found and not self.lost:
-            self.etag = found["ETag"]
+        self.lost = lock is None or not self._is_ours(lock)
+        if lock and not self.lost:
+            self.etag = lock["ETag"]
         return not self.lost
 
-    def _is_ours(self, found: dict[str, Any]) -> bool:
-        return found["Body"].read().decode(errors="replace").startswith(self.holder)
+    def _is_ours(self, lock: dict[str, Any]) -> bool:
+        return lock["Body"].read().decode(errors="replace").startswith(self.holder)
 
     def _acquire(self) -> str:
         """Wait for the lock; its etag."""
@@ -110,25 +110,25 @@ class _Held:
                     if not _is_refused(error):
                         raise
             time.sleep(random.uniform(0.05, 0.3))
-            found = self._look()
-            if found is not None and self._is_ours(found):
-                return str(found["ETag"])
-            condition = _condition(found)
+            lock = self._get()
+            if lock is not None and self._is_ours(lock):
+                return str(lock["ETag"])
+            condition = _condition(lock)
 
     def _put(self, **condition: str) -> str:
         """Write the lock, each time with another content and so another etag; on a condition."""
         body = f"{self.holder} {uuid.uuid4().hex}".encode()
         return str(self.store.client.put_object(**self.where, Body=body, **condition)["ETag"])
 
-    def _look(self) -> dict[str, Any] | None:
-        """The lock as S3 has it; None where there is none."""
+    def _get(self) -> dict[str, Any] | None:
+        """The lock object on S3; None where there is none."""
         try:
-            found: dict[str, Any] = self.store.client.get_object(**self.where)
+            lock: dict[str, Any] = self.store.client.get_object(**self.where)
         except ClientError as error:
             if error.response["ResponseMetadata"]["HTTPStatusCode"] != 404:
                 raise
             return None
-        return found
+        return lock
 
 
 def _path(name: str) -> str:
@@ -140,9 +140,9 @@ def _is_refused(error: ClientError) -> bool:
     return error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412)
 
 
-def _condition(found: dict[str, Any] | None) -> dict[str, str] | None:
+def _condition(lock: dict[str, Any] | None) -> dict[str, str] | None:
     """On what condition the lock may be put: none is there, or one ran out; None: it is held."""
-    if found is None:
+    if lock is None:
         return {"IfNoneMatch": "*"}
-    now = parsedate_to_datetime(found["ResponseMetadata"]["HTTPHeaders"]["date"])
-    return {"IfMatch": found["ETag"]} if now - found["LastModified"] > LEASE else None
+    now = parsedate_to_datetime(lock["ResponseMetadata"]["HTTPHeaders"]["date"])
+    return {"IfMatch": lock["ETag"]} if now - lock["LastModified"] > LEASE else None

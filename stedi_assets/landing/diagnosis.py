@@ -1,4 +1,4 @@
-"""Why landed records are malformed, said without a value of theirs.
+"""Why landed records are malformed, without quoting their values.
 
 What belongs here: words for people, and no personal value among them. What does not: what a
 well-formed record is (`record_parser.py`, which decides here too).

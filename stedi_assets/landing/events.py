@@ -98,7 +98,7 @@ class EventQueue:
                 unknown += 1
             else:
                 messages.append((message["ReceiptHandle"], partitions))
-        named = frozenset(one for _, partitions in messages for one in partitions)
+        named = frozenset(partition for _, partitions in messages for partition in partitions)
         return LandingEvents(named, unknown, self, tuple(messages))
 
     def _waiting(self) -> Iterator[dict[str, Any]]:
@@ -108,7 +108,7 @@ class EventQueue:
                     QueueUrl=self.url,
                     MaxNumberOfMessages=_BATCH,
                     VisibilityTimeout=VISIBILITY_SECONDS,
-                    WaitTimeSeconds=1,  # 0 asks a few of SQS's servers and may miss what is there
+                    WaitTimeSeconds=1,  # 0 asks a few of SQS's servers and may miss messages
                 )
             if not answer.get("Messages"):
                 return
@@ -148,7 +148,7 @@ def message_partitions(body: str, settings: Settings) -> frozenset[EventPartitio
     except (ValueError, KeyError, TypeError, AttributeError):
         raise UnknownMessageError from None
     partitions = (key_partition(key, settings) for key in keys)
-    return frozenset(one for one in partitions if one)
+    return frozenset(partition for partition in partitions if partition)
 
 
 def key_partition(key: str, settings: Settings) -> EventPartition | None:

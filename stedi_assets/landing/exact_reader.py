@@ -142,11 +142,11 @@ def _write_object(
     store: ObjectStore,
     parse: Callable[[record_parser.Piece], Row],
     spool: _Spool,
-    landed: LandedObject,
+    landed_object: LandedObject,
 ) -> bool:
     """Write the records of an object, or the one row that says why not; whether S3 refused it."""
     most = store.settings.max_record_bytes
-    pieces = record_parser.pieces_of_text(text_chunks(store, landed.key), most)
+    pieces = record_parser.pieces_of_text(text_chunks(store, landed_object.key), most)
     batches = _batches(map(parse, pieces))
     try:
         first, second = next(batches, []), next(batches, None)
@@ -155,7 +155,7 @@ def _write_object(
         else:
             spool.add_apart(chain([first, second], batches))
     except (UnreadableError, record_parser.TooLongError) as error:
-        spool.add([{CORRUPT_RECORD.name: f"unreadable object {landed.key}: {error}"}])
+        spool.add([{CORRUPT_RECORD.name: f"unreadable object {landed_object.key}: {error}"}])
         return isinstance(error, RefusedError)
     except GoneError:  # deleted since it was listed: the next listing says so
         pass

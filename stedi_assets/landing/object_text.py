@@ -47,7 +47,7 @@ def _stored_chunks(store: ObjectStore, key: str, version: str | None) -> Iterato
         yield from answer["Body"].iter_chunks(CHUNK)
 
 
-def starts_with_a_line(store: ObjectStore, landed: LandedObject, longest: int) -> bool:
+def starts_with_a_line(store: ObjectStore, landed_object: LandedObject, longest: int) -> bool:
     """Whether a line ends within the first `longest` bytes of a plain object.
 
     One request of so many bytes; true where S3 does not give them, as others find out.
@@ -56,7 +56,7 @@ def starts_with_a_line(store: ObjectStore, landed: LandedObject, longest: int) -
     try:
         answer = store.client.get_object(
             Bucket=settings.bucket,
-            Key=settings.key(landed.key),
+            Key=settings.key(landed_object.key),
             Range=f"bytes=0-{longest - 1}",
         )
         start: bytes = answer["Body"].read()
@@ -162,14 +162,16 @@ def landed_text(store: ObjectStore, key: str, version: str | None = None) -> str
     return "".join(decoded(content_chunks(store, key, version)))
 
 
-def is_as_engines_expect(store: ObjectStore, landed: LandedObject, longest_line: int) -> bool:
+def is_as_engines_expect(
+    store: ObjectStore, landed_object: LandedObject, longest_line: int
+) -> bool:
     """Whether an engine reads the same text in the object as the contract does.
 
     It is sound gzip where its name says so, UTF-8, has no byte-order mark, and no line longer than
     `longest_line` bytes (at least CHUNK).
     """
     try:
-        chunks = content_chunks(store, landed.key, allow_padding=False)
+        chunks = content_chunks(store, landed_object.key, allow_padding=False)
         start = True
         for text in decoded(_watched(chunks, longest_line)):
             if start and text.startswith(BYTE_ORDER_MARK):

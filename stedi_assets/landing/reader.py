@@ -60,7 +60,7 @@ class _Reader:
     entity: Entity
 
     def uris(self, objects: Iterable[LandedObject]) -> list[str]:
-        return [self.store.settings.uri(landed.key) for landed in objects]
+        return [self.store.settings.uri(landed_object.key) for landed_object in objects]
 
     def scan(self, objects: list[LandedObject]) -> _Scan | None:
         """One pass over the objects' lines; None where the engine cannot read them."""
@@ -81,14 +81,14 @@ class _Reader:
             return None
         return _Scan(row[0], row[1], row[2] or 0)
 
-    def starts_with_a_line(self, landed: LandedObject) -> bool:
+    def starts_with_a_line(self, landed_object: LandedObject) -> bool:
         """Whether a line ends soon in a plain object, or it is small."""
-        return landed.size <= _BIG or starts_with_a_line(self.store, landed, _SOON)
+        return landed_object.size <= _BIG or starts_with_a_line(self.store, landed_object, _SOON)
 
-    def is_as_engines_expect(self, landed: LandedObject) -> bool:
+    def is_as_engines_expect(self, landed_object: LandedObject) -> bool:
         """Whether the engine reads an object as the contract does, by reading it here."""
         try:
-            return is_as_engines_expect(self.store, landed, _LONGEST_LINE)
+            return is_as_engines_expect(self.store, landed_object, _LONGEST_LINE)
         except GoneError:
             return False
 
@@ -126,7 +126,7 @@ def read_landed(
     the engine failed on them for whatever reason. StediError where S3 does not answer.
     """
     reader = _Reader(spark, store, entity)
-    objects = [landed for landed in objects if landed.size > 0]
+    objects = [landed_object for landed_object in objects if landed_object.size > 0]
     most = store.settings.max_object_bytes
     plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects, most)
     plain, huge = _divided(plain, reader.starts_with_a_line)
@@ -163,12 +163,16 @@ def _by_name_and_size(
     objects: list[LandedObject], most: int
 ) -> tuple[list[LandedObject], list[LandedObject], list[LandedObject]]:
     """Plain objects and gzipped ones for an engine, and those that are read exactly."""
-    small = {landed for landed in objects if landed.size <= _SMALL}
+    small = {landed_object for landed_object in objects if landed_object.size <= _SMALL}
     exact = small if len(small) > _MANY else set()
     exact |= {o for o in objects if not o.has_harmless_name or o.size > most}
-    rest = [landed for landed in objects if landed not in exact]
-    plain = [landed for landed in rest if not landed.is_gzipped]
-    return plain, [landed for landed in rest if landed.is_gzipped], sorted(exact)
+    rest = [landed_object for landed_object in objects if landed_object not in exact]
+    plain = [landed_object for landed_object in rest if not landed_object.is_gzipped]
+    return (
+        plain,
+        [landed_object for landed_object in rest if landed_object.is_gzipped],
+        sorted(exact),
+    )
 
 
 def _exact_parser(entity: Entity) -> "Callable[[SparkColumn], SparkColumn]":

@@ -117,21 +117,21 @@ def _complete_objects(text: str, after_object: bool) -> tuple[list[Piece], int]:
 
     A lone comma may stand between two of them; `after_object`: also before the first.
     """
-    found: list[Piece] = []
+    pieces: list[Piece] = []
     end, decoder = 0, _decoder()
     while True:
         at = _white_space_end(text, end)
-        if (found or after_object) and text.startswith(",", at):
+        if (pieces or after_object) and text.startswith(",", at):
             at = _white_space_end(text, at + 1)
         if not text.startswith("{", at):
-            return found, end
+            return pieces, end
         try:
             record, stop = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
-            return found, end
+            return pieces, end
         if _is_too_deep(text[at:stop]):
-            return found, end
-        found.append((text[at:stop], record))
+            return pieces, end
+        pieces.append((text[at:stop], record))
         end = stop
 
 
@@ -148,8 +148,8 @@ def _malformed(rest: str, after_object: bool) -> list[Piece]:
 
 def pieces_of(line: str) -> list[Piece]:
     """The pieces of a line: raw text and parsed object, or None for a malformed rest."""
-    found, end = _complete_objects(line, False)
-    return found + _malformed(line[end:], bool(found))
+    pieces, end = _complete_objects(line, False)
+    return pieces + _malformed(line[end:], bool(pieces))
 
 
 def pieces_of_text(chunks: Iterable[str], most: int) -> Iterator[Piece]:
@@ -166,9 +166,9 @@ def pieces_of_text(chunks: Iterable[str], most: int) -> Iterator[Piece]:
             for line in lines[:-1]:
                 yield from _checked(pieces_of(line), most)
             rest, after_object = lines[-1], False
-        found, end = _complete_objects(rest, after_object)
-        yield from _checked(found, most)
-        rest, after_object = rest[end:], after_object or bool(found)
+        pieces, end = _complete_objects(rest, after_object)
+        yield from _checked(pieces, most)
+        rest, after_object = rest[end:], after_object or bool(pieces)
         if not rest.strip(WHITE):
             rest = ""
         _check(rest, most)
@@ -176,8 +176,8 @@ def pieces_of_text(chunks: Iterable[str], most: int) -> Iterator[Piece]:
 
 
 def _pieces_of_rest(rest: str, after_object: bool) -> list[Piece]:
-    found, end = _complete_objects(rest, after_object)
-    return found + _malformed(rest[end:], after_object or bool(found))
+    pieces, end = _complete_objects(rest, after_object)
+    return pieces + _malformed(rest[end:], after_object or bool(pieces))
 
 
 def _checked(pieces: list[Piece], most: int) -> list[Piece]:

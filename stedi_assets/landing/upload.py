@@ -1,4 +1,4 @@
-"""`stedi land`: objects from a folder to the landing zone, and never over one that is there."""
+"""`stedi land`: uploads objects from a folder to the landing zone; never overwrites."""
 
 import hashlib
 import os
@@ -57,26 +57,26 @@ def land(
 ) -> Landed:
     """Land every object of a source's entity folders; an `ingest_date=` folder keeps its date.
 
-    progress: is told how many objects are done, of how many. between: the first and last ingest
+    progress: takes how many objects are done, of how many. between: the first and last ingest
     date that a table takes in. LandError, before anything is sent, where the source has no entity
     folder, or a date is not a real one or not between those.
     """
-    landed = Landed()
-    uploads = list(_uploads(prefix, source, ingest_date, landed))
-    _check_dates(landed.dates, *between)
+    result = Landed()
+    uploads = list(_uploads(prefix, source, ingest_date, result))
+    _check_dates(result.dates, *between)
     pool = ThreadPoolExecutor(THREADS)
     try:
         futures = [pool.submit(_send, client, bucket, upload) for upload in uploads]
         for done, future in enumerate(as_completed(futures), 1):
             outcome = future.result()
-            setattr(landed, outcome, getattr(landed, outcome) + 1)
-            landed.sent += outcome == "renamed"
+            setattr(result, outcome, getattr(result, outcome) + 1)
+            result.sent += outcome == "renamed"
             if progress:
                 progress(done, len(uploads))
     finally:
         # On an error or Ctrl-C what waits is not sent any more; on success nothing waits.
         pool.shutdown(cancel_futures=True)
-    return landed
+    return result
 
 
 def _check_dates(dates: set[date], first: date, last: date) -> None:
@@ -89,23 +89,23 @@ def _check_dates(dates: set[date], first: date, last: date) -> None:
         )
 
 
-def _uploads(prefix: str, source: Path, day: date, landed: Landed) -> Iterator[_Upload]:
-    for entity in _entities(source, landed):
+def _uploads(prefix: str, source: Path, day: date, result: Landed) -> Iterator[_Upload]:
+    for entity in _entities(source, result):
         folder = source / entity
         for file in sorted(folder.rglob("*")):
-            upload = _upload_of(file, folder, day, landed)
+            upload = _upload_of(file, folder, day, result)
             if upload is not None:
                 start = f"{prefix}/landing" if prefix else "landing"
-                landed.dates.add(upload[0])
+                result.dates.add(upload[0])
                 key = f"{start}/{entity}/ingest_date={upload[0]}/"
                 yield _Upload(file, key, upload[1])
 
 
-def _upload_of(file: Path, folder: Path, day: date, landed: Landed) -> tuple[date, str] | None:
+def _upload_of(file: Path, folder: Path, day: date, result: Landed) -> tuple[date, str] | None:
     """The ingest date and name that a file lands under; None where it does not, with a warning."""
     if not file.is_file():
         if file.is_symlink() or not file.is_dir():
-            landed.warnings.append(f"{_shown(file)} is neither file nor folder: not sent.")
+            result.warnings.append(f"{_shown(file)} is neither file nor folder: not sent.")
         return None
     name = file.relative_to(folder).as_posix()
     dated = _DATED.fullmatch(name)
@@ -114,10 +114,10 @@ def _upload_of(file: Path, folder: Path, day: date, landed: Landed) -> tuple[dat
         raise LandError(f"{_shown(file)}: its ingest_date is not a date (YYYY-MM-DD).")
     name = dated[2] if dated else name
     if not is_data(name):
-        landed.warnings.append(f"{_shown(file)} is not data (its name says so): not sent.")
+        result.warnings.append(f"{_shown(file)} is not data (its name says so): not sent.")
         return None
     if _shown(file) != str(file):
-        landed.warnings.append(
+        result.warnings.append(
             f"{_shown(file)}: its name is not UTF-8, as a key on S3 must be: not sent."
             " Rename it, then land again."
         )
@@ -130,20 +130,21 @@ def _shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def _entities(source: Path, landed: Landed) -> list[str]:
+def _entities(source: Path, result: Landed) -> list[str]:
     """The source's entity folders; LandError where there is none, a warning for other folders."""
-    found = sorted(path.name for path in source.iterdir() if path.is_dir() and is_data(path.name))
-    entities = [name for name in ENTITIES if name in found]
+    folders = sorted(path.name for path in source.iterdir() if path.is_dir() and is_data(path.name))
+    entities = [name for name in ENTITIES if name in folders]
     if not entities:
-        names = ", ".join(_shown(Path(name)) for name in found[:5])
-        there = f"it has {names}" if found else "it has no folders"
+        names = ", ".join(_shown(Path(name)) for name in folders[:5])
+        contents = f"it has {names}" if folders else "it has no folders"
         raise LandError(
-            f"{source} holds none of the folders {', '.join(ENTITIES)} ({there}): nothing to land."
+            f"{source} holds none of the folders {', '.join(ENTITIES)} ({contents}):"
+            " nothing to land."
         )
-    for name in found:
+    for name in folders:
         if name not in ENTITIES:
             folder = _shown(source / name)
-            landed.warnings.append(f"{folder} is not an entity's folder: not sent.")
+            result.warnings.append(f"{folder} is not an entity's folder: not sent.")
     return entities
 
 
@@ -163,10 +164,10 @@ def _send_once(client: Any, bucket: str, upload: _Upload, digest: str) -> str:
     parent = upload.name[: len(upload.name) - len(stem + dot + suffixes)]
     names = [upload.name, f"{parent}{stem}-{digest[:12]}{dot}{suffixes}"]
     for name, outcome in zip(names, ("sent", "renamed"), strict=True):
-        there = _put_or_digest(client, bucket, upload.folder + name, upload.file, digest)
-        if there is None:
+        existing_digest = _put_or_digest(client, bucket, upload.folder + name, upload.file, digest)
+        if existing_digest is None:
             return outcome
-        if there == digest:
+        if existing_digest == digest:
             return "skipped"
     raise LandError(f"{upload.folder}{names[1]} is there with other content: it was not sent.")
 
@@ -182,9 +183,9 @@ def _put_or_digest(client: Any, bucket: str, key: str, file: Path, digest: str) 
     IfNoneMatch; IfNoneMatch guards against whoever puts between the look and ours.
     """
     for _ in range(_ATTEMPTS):
-        there = _digest_there(client, bucket, key)
-        if there is not None:
-            return there
+        existing_digest = _digest_there(client, bucket, key)
+        if existing_digest is not None:
+            return existing_digest
         try:
             _put(client, bucket, key, file, digest, {"IfNoneMatch": "*"})
             return None
@@ -202,26 +203,26 @@ def _put(
     client: Any, bucket: str, key: str, file: Path, digest: str, only_if: dict[str, str]
 ) -> None:
     """Put a file as one atomic object, streamed from disk, in parts where it is big."""
-    there = {"Bucket": bucket, "Key": key}
+    address = {"Bucket": bucket, "Key": key}
     size = file.stat().st_size
     if size <= PART_BYTES:
         with file.open("rb") as body:
-            client.put_object(**there, Body=body, Metadata={"sha256": digest}, **only_if)
+            client.put_object(**address, Body=body, Metadata={"sha256": digest}, **only_if)
         return
     from s3transfer.utils import ReadFileChunk
 
     # boto3's upload_file takes no IfNoneMatch, so the parts are sent here.
-    started = client.create_multipart_upload(**there, Metadata={"sha256": digest})
-    there["UploadId"] = started["UploadId"]
+    started = client.create_multipart_upload(**address, Metadata={"sha256": digest})
+    address["UploadId"] = started["UploadId"]
     try:
         parts = []
         for number, start in enumerate(range(0, size, PART_BYTES), 1):
             with ReadFileChunk.from_filename(str(file), start, PART_BYTES) as chunk:
-                part = client.upload_part(**there, PartNumber=number, Body=chunk)
+                part = client.upload_part(**address, PartNumber=number, Body=chunk)
             parts.append({"PartNumber": number, "ETag": part["ETag"]})
-        client.complete_multipart_upload(**there, MultipartUpload={"Parts": parts}, **only_if)
+        client.complete_multipart_upload(**address, MultipartUpload={"Parts": parts}, **only_if)
     except BaseException:
-        client.abort_multipart_upload(**there)
+        client.abort_multipart_upload(**address)
         raise
 
 
@@ -238,9 +239,9 @@ def _digest_there(client: Any, bucket: str, key: str) -> str | None:
         if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
             return None
         raise
-    said = head.get("Metadata", {}).get("sha256")
-    if said:
-        return str(said)
+    stored_digest = head.get("Metadata", {}).get("sha256")
+    if stored_digest:
+        return str(stored_digest)
     digest = hashlib.sha256()
     for chunk in client.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1 << 20):
         digest.update(chunk)

@@ -35,8 +35,8 @@ def adopt_first_landed_date(store: ObjectStore) -> None:
     """
     settings = store.settings
     if settings.is_default_embedded and not os.environ.get("STEDI_FIRST_INGEST_DATE"):
-        found = landed_dates(store.client, settings.bucket, settings.prefix)
-        if days := {day for days in found.values() for day in days if day <= today()}:
+        dates_by_entity = landed_dates(store.client, settings.bucket, settings.prefix)
+        if days := {day for days in dates_by_entity.values() for day in days if day <= today()}:
             _keep(min(days))
 
 

@@ -124,7 +124,7 @@ class _Watch:
         self._pid = server.pid
         self._ports = ports_of(folder, server.pid)
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Start the server where it does not live any more; another user may have done so."""
         if is_ours(self._pid, self._folder):
             return
@@ -189,7 +189,7 @@ def _wait(command: "subprocess.Popen[bytes]", watch: _Watch) -> int:
         try:
             return command.wait(_WATCH_SECONDS)
         except subprocess.TimeoutExpired:
-            watch.look()
+            watch.check()
 
 
 @contextmanager

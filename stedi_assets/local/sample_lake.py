@@ -10,7 +10,7 @@ MARK = "_stedi/sample.json"
 
 
 class MixedDataError(StediError):
-    """Sample data would land beside real data, or the other way round: what to do, in one line."""
+    """Sample data would mix with real data, or the reverse; the message says what to do."""
 
 
 def is_sample(source: Path) -> bool:

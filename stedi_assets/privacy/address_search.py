@@ -20,7 +20,7 @@ _ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
 _ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
 _FORM_DELIMITERS = re.compile(r'[&=?#;\s"<>]+')
-# What RFC 5322 allows in an atom beside letters and digits. After some of these a producer may as
+# What RFC 5322 allows in an atom besides letters and digits. After some of these a producer may as
 # well have begun an address (`user=ann@…`, `|ann@…`); within a word the others join its parts.
 _JOINING = frozenset(".-_+")
 _AMBIGUOUS = frozenset("!#$%&*/=?^{|}~")
@@ -77,7 +77,7 @@ def search(text: str, *names: str) -> Match:
         return match
     for view in (*before, last):
         if "%40" in view:
-            pieces = (unquote(one) for one in _FORM_DELIMITERS.split(view) if "%40" in one)
+            pieces = (unquote(value) for value in _FORM_DELIMITERS.split(view) if "%40" in value)
             if any(_in(folded(piece), wanted) is Match.YES for piece in pieces):
                 return Match.YES
     if match is Match.NO and any(_in(folded(view), wanted) for view in before):
@@ -103,7 +103,7 @@ def without_address(key: str, email: str) -> str:
     """A key, or a message that names one, with `(address)` where it holds an address."""
     plain = re.sub(re.escape(email), "(address)", key, flags=re.IGNORECASE)
     segments = plain.split("/")
-    return "/".join("(address)" if key_holds(one, email) else one for one in segments)
+    return "/".join("(address)" if key_holds(segment, email) else segment for segment in segments)
 
 
 def _decodings(text: str) -> list[str]:

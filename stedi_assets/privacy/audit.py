@@ -24,14 +24,14 @@ AUDIT_FOLDER = "_stedi/audit/"
 class AuditRow:
     """One row, kept from before the first change on and written again when all is done.
 
-    path: where it is kept, under the lake; found: what it says beside who and when; started:
+    path: where it is kept, under the lake; outcome: the other fields of the row; started:
     whether it is kept.
     """
 
     store: ObjectStore
     command: str
     subject_id: str
-    found: dict[str, Any] = field(default_factory=lambda: {"completed": False})
+    outcome: dict[str, Any] = field(default_factory=lambda: {"completed": False})
     started: bool = False
     when: str = field(
         default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), init=False
@@ -44,7 +44,7 @@ class AuditRow:
     def row(self) -> dict[str, Any]:
         """The row as JSON holds it."""
         who = {"when": self.when, "command": self.command, "subject_id": self.subject_id}
-        return who | self.found
+        return who | self.outcome
 
     def start(self) -> None:
         """Write the row, unless it is kept already."""
@@ -53,7 +53,7 @@ class AuditRow:
             self.started = True
 
     def finish(self) -> None:
-        """Write the row anew where it was started; where S3 is away, the one from before stays."""
+        """Write the row again where it was started; the earlier one stays if S3 fails."""
         if self.started:
             with suppress(StediError):
                 self.store.put_json(self.path, self.row)
@@ -79,9 +79,9 @@ def landed_again(
     from pyspark.sql import functions as F
 
     forgotten = sorted({str(row["subject_id"]) for row in rows})
-    found: dict[str, dict[str, int]] = {}
+    rows_by_subject: dict[str, dict[str, int]] = {}
     if not forgotten:
-        return found
+        return rows_by_subject
     for table, frame, who in (
         ("customer_landing", customer_landing, "email"),
         ("accelerometer_landing", accelerometer_landing, "user"),
@@ -91,5 +91,5 @@ def landed_again(
             F.sha2(F.concat(F.lit(salt), F.col("who")), 256).alias("subject_id"), "n"
         )
         for row in subjects.where(F.col("subject_id").isin(forgotten)).collect():
-            found.setdefault(row.subject_id, {})[table] = row.n
-    return found
+            rows_by_subject.setdefault(row.subject_id, {})[table] = row.n
+    return rows_by_subject

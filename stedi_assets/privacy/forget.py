@@ -46,7 +46,7 @@ def forget(
 
     address: the email as typed; catch_up: brings the tables up to date, StediError where some
     could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
-    audit row. StediError beside a run, where the address is not one, or is nobody's.
+    audit row. StediError while a run is in progress, where the address is not one, or is nobody's.
     """
     email = one_address(address)
     for run in runs_in_progress():
@@ -62,7 +62,7 @@ def forget(
     taken = redactor.taken
     try:
         redactor.take_out()
-        if not taken.found and not any(before.values()):
+        if not taken.was_found and not any(before.values()):
             raise _nobody(taken)
         row.start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)
@@ -70,7 +70,7 @@ def forget(
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
-        row.found = {"completed": not problems} | _found(taken, person, before, left)
+        row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
         row.finish()
     return Forgotten(row.row, purge, problems)
@@ -81,7 +81,7 @@ def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> P
     try:
         catch_up()
         return find(lakehouse, email)
-    except StediError:  # said when it is tried again
+    except StediError:  # reported when it is tried again
         return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
 
 
@@ -124,7 +124,7 @@ def _delete_rows(lakehouse: Lakehouse, table: Table, person: Person) -> None:
         lakehouse.replace(table, rows.where(~theirs), days)
 
 
-def _found(
+def _outcome(
     taken: Taken, person: Person, before: dict[str, int], left: dict[str, int]
 ) -> dict[str, Any]:
     """What was taken and what stays, as the audit row says it."""
@@ -152,6 +152,6 @@ def _to_be_repeated(taken: Taken, left: dict[str, int], runs: list[str], command
     if taken.to_be_repeated:
         lines.append(
             f"Objects that may hold the person were not read or not rewritten, as named under"
-            f" `reasons`: mend that, then `{command}` again."
+            f" `reasons`: fix that, then `{command}` again."
         )
     return lines

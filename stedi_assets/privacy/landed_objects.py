@@ -38,7 +38,7 @@ class Taken:
 
     records: by landing table; mentions: records of others that gave the address and now do not;
     unread: the objects that may still hold the person, each with the reason; named: the objects
-    whose key holds the address, without it; found: an object held the person, whether
+    whose key holds the address, without it; was_found: an object held the person, whether
     it could be changed or not; to_be_repeated: S3 refused some of it.
     """
 
@@ -47,7 +47,7 @@ class Taken:
     versions: int = 0
     unread: dict[str, str] = field(default_factory=dict)
     named: list[str] = field(default_factory=list)
-    found: bool = False
+    was_found: bool = False
     to_be_repeated: bool = False
 
 
@@ -74,16 +74,18 @@ class Redactor:
         self.taken.records[table] = 0
         objects = list(self.store.objects(folder))
         self.taken.named += [
-            without_address(one["Key"], self.person.email)
-            for one in objects
-            if key_holds(one["Key"], self.person.email)
+            without_address(entry["Key"], self.person.email)
+            for entry in objects
+            if key_holds(entry["Key"], self.person.email)
         ]
         with ThreadPoolExecutor(THREADS) as pool:
-            for redaction in pool.map(lambda one: self._rewrite(one, entity), objects):
+            for redaction in pool.map(lambda entry: self._rewrite(entry, entity), objects):
                 self.taken.records[table] += redaction.taken
                 self.taken.mentions += redaction.mentions
         try:
-            versions = [one for one in noncurrent_versions(self.store, folder) if one.has_content]
+            versions = [
+                entry for entry in noncurrent_versions(self.store, folder) if entry.has_content
+            ]
         except StediError as error:
             self._note(f"{folder} (older versions)", error)
             return
@@ -148,7 +150,7 @@ class Redactor:
     def _announce(self) -> None:
         with self._lock:
             self._before_change()
-            self.taken.found = True
+            self.taken.was_found = True
 
     def _note(self, key: str, why: "Exception | str") -> None:
         shown = without_address(key, self.person.email)
@@ -171,17 +173,17 @@ def _s3_code(error: Exception) -> str | None:
 
 def devices_in_objects(store: ObjectStore, person: Person) -> Person:
     """The person with the devices that customer objects name, whether a table holds them or not."""
-    mine: set[str] = set(person.devices | person.shared)
+    devices: set[str] = set(person.devices | person.shared)
     for owner, number in _claims(store, lambda line: person.may_be_in(folded(line))):
         if owner == person.email:
-            mine.add(number)
+            devices.add(number)
     others = {
         number
-        for owner, number in _claims(store, lambda line: any(one in line for one in mine))
-        if owner != person.email and number in mine
+        for owner, number in _claims(store, lambda line: any(device in line for device in devices))
+        if owner != person.email and number in devices
     }
     shared = person.shared | others
-    return Person(person.email, frozenset(mine - shared), person.subject_id, frozenset(shared))
+    return Person(person.email, frozenset(devices - shared), person.subject_id, frozenset(shared))
 
 
 def _claims(store: ObjectStore, may_matter: Callable[[str], bool]) -> Iterator[tuple[str, str]]:

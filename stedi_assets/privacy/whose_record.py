@@ -52,8 +52,8 @@ class Person:
 
 def who_column(columns: Iterable[str]) -> str:
     """Which of some columns says whose a record is."""
-    there = set(columns)
-    return next(name for name in ("email", "user", "serialNumber") if name in there)
+    present = set(columns)
+    return next(name for name in ("email", "user", "serialNumber") if name in present)
 
 
 @dataclass
@@ -161,16 +161,16 @@ def _without_mentions(
 def _without_own_address(record: dict[str, Any], entity: Entity) -> dict[str, Any]:
     """A record without the field of whose it is, where that holds one address and no more."""
     who = who_column(column.name for column in entity.fields)
-    one = not re.search(r"[\s,;<>]", str(record[who]).strip())
-    return {name: value for name, value in record.items() if name != who or not one}
+    is_one_address = not re.search(r"[\s,;<>]", str(record[who]).strip())
+    return {name: value for name, value in record.items() if name != who or not is_one_address}
 
 
 def _forgotten(value: Any, person: Person) -> Any:
     """A JSON value, its strings that hold the person's address replaced as a whole."""
     if isinstance(value, dict):
-        return {name: _forgotten(one, person) for name, one in value.items()}
+        return {name: _forgotten(item, person) for name, item in value.items()}
     if isinstance(value, list):
-        return [_forgotten(one, person) for one in value]
+        return [_forgotten(item, person) for item in value]
     if isinstance(value, str) and search(value, person.email) is Match.YES:
         return FORGOTTEN
     return value
@@ -179,7 +179,7 @@ def _forgotten(value: Any, person: Person) -> Any:
 def _as_json(value: Any) -> str:
     """JSON of what the record parser made, numbers as they were written."""
     if isinstance(value, dict):
-        fields = (f"{json.dumps(name)}: {_as_json(one)}" for name, one in value.items())
+        fields = (f"{json.dumps(name)}: {_as_json(item)}" for name, item in value.items())
         return f"{{{', '.join(fields)}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_as_json, value))}]"

@@ -2,7 +2,7 @@
 
 Each difference has a test in `test_engine_differences.py` that runs on whichever engine is set.
 Two are met by never asking the engine: text that is not plainly a record goes through
-`records.py` (read.json and from_json differ on it; `landed.py` says how it is told apart), and a
+`landing/record_parser.py` (read.json and from_json differ on it; see `landing/reader.py`), and a
 table is created by delta-rs before its first write (Sail's replaceWhere does not create one).
 """
 

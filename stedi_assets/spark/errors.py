@@ -111,8 +111,8 @@ def _code(error: BaseException) -> str:
         with_code = ask() if callable(ask) else None
         if with_code:
             return re.sub(r"[^A-Z0-9_.]", "", str(getattr(with_code, "name", with_code)))
-    found = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", str(error))
-    return found[1] if found else ""
+    match = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", str(error))
+    return match[1] if match else ""
 
 
 _KEY = re.compile(

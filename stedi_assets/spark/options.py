@@ -1,4 +1,4 @@
-"""What sessions and servers of Spark are told: Delta, S3 and its keys, by the lake's settings."""
+"""Options of Spark sessions and servers: Delta, S3 and its keys, from the lake's settings."""
 
 import functools
 import os
@@ -24,14 +24,14 @@ _SESSION_TIMEOUT_SECONDS = 10 * 365 * 86_400
 
 def credentials(settings: Settings) -> "ReadOnlyCredentials | None":
     """The lake's keys now, as the AWS SDK finds them (variables, profile, role); None without."""
-    found = _find_credentials(settings.access_key, settings.secret_key, _aws_variables())
-    return found.get_frozen_credentials() if found else None
+    available = _find_credentials(settings.access_key, settings.secret_key, _aws_variables())
+    return available.get_frozen_credentials() if available else None
 
 
 def has_role(settings: Settings) -> bool:
     """Whether the lake's keys are a role's, which expire and are renewed."""
-    found = _find_credentials(settings.access_key, settings.secret_key, _aws_variables())
-    return isinstance(found, RefreshableCredentials)
+    available = _find_credentials(settings.access_key, settings.secret_key, _aws_variables())
+    return isinstance(available, RefreshableCredentials)
 
 
 def is_plain_http(settings: Settings) -> bool:

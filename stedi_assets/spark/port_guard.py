@@ -46,13 +46,13 @@ class PortGuard:
     def __init__(self, port: int) -> None:
         self._port = port
         self._admitted: set[int] = set()
-        serving = [one for one in _own_sockets() if (_addresses(one)[0] or ("", 0))[1] == port]
-        listening = [one for one in serving if _is_listening(one)]
+        serving = [sock for sock in _own_sockets() if (_addresses(sock)[0] or ("", 0))[1] == port]
+        listening = [sock for sock in serving if _is_listening(sock)]
         if not listening:
             raise OSError(f"this process does not listen on port {port}")
-        # The listening one first: then nobody comes who is not among those there already.
-        for one in [*listening, *serving]:
-            _attach_filter(one)
+        # The listening socket first: then no new connection is missing from the serving ones.
+        for sock in [*listening, *serving]:
+            _attach_filter(sock)
 
     @staticmethod
     def is_supported() -> bool:
@@ -87,18 +87,18 @@ class PortGuard:
     def _admit(self) -> int:
         served: dict[Address, socket.socket] = {}  # by the other end's address
         dialled: set[Address] = set()
-        for one in _own_sockets():
-            local, remote = _addresses(one)
+        for sock in _own_sockets():
+            local, remote = _addresses(sock)
             if local and remote and local[1] == self._port:
-                served[remote] = one
+                served[remote] = sock
             elif local and remote and remote[1] == self._port:
                 dialled.add(local)
         own = [served[address] for address in dialled & served.keys()]
-        new = [one for one in own if os.fstat(one.fileno()).st_ino not in self._admitted]
-        for one in new:
+        new = [sock for sock in own if os.fstat(sock.fileno()).st_ino not in self._admitted]
+        for sock in new:
             with suppress(FileNotFoundError):  # it has no filter any more
-                one.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-            self._admitted.add(os.fstat(one.fileno()).st_ino)
+                sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+            self._admitted.add(os.fstat(sock.fileno()).st_ino)
         return len(new)
 
 
@@ -110,16 +110,16 @@ def _own_sockets() -> Iterator[socket.socket]:
                 yield socket.socket(fileno=os.dup(int(name)))
 
 
-def _is_listening(one: socket.socket) -> bool:
-    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+def _is_listening(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def _addresses(one: socket.socket) -> tuple[Address | None, Address | None]:
+def _addresses(sock: socket.socket) -> tuple[Address | None, Address | None]:
     """A TCP socket's own address and that of its other end; None where there is none."""
-    if one.family not in (socket.AF_INET, socket.AF_INET6) or one.type != socket.SOCK_STREAM:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
         return None, None
     ends: list[Address | None] = []
-    for ask in (one.getsockname, one.getpeername):
+    for ask in (sock.getsockname, sock.getpeername):
         try:
             host, port = ask()[:2]
         except OSError:
@@ -130,8 +130,8 @@ def _addresses(one: socket.socket) -> tuple[Address | None, Address | None]:
     return ends[0], ends[1]
 
 
-def _attach_filter(one: socket.socket) -> None:
+def _attach_filter(sock: socket.socket) -> None:
     steps = b"".join(struct.pack("=HBBI", *step) for step in _ONLY_WITHOUT_PAYLOAD)
     memory = ctypes.create_string_buffer(steps, len(steps))
     program = struct.pack("@HP", len(_ONLY_WITHOUT_PAYLOAD), ctypes.addressof(memory))
-    one.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

@@ -47,7 +47,7 @@ class _ProcessSessions:
     def stop(self) -> None:
         """Forget every session; pyspark would go on with a dead one, or with another engine's."""
         for engine, session in self.by_engine.items():
-            with suppress(Exception):  # nobody may be there any more to be told
+            with suppress(Exception):  # the server may have ended already
                 if engine.startswith("sc://"):
                     session.client.set_retry_policies([])
                 session.stop()

@@ -16,7 +16,7 @@ SPARK_TYPES = ("bigint", "double", "string", "date")
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its Spark type, what it means, and whether its values tell who a person is."""
+    """One column: its Spark type, what it means, and whether its values identify a person."""
 
     name: str
     type: str
@@ -75,10 +75,12 @@ class Table:
 
     @property
     def column_names(self) -> list[str]:
+        """The names of the columns, in the table's order."""
         return [column.name for column in self.columns]
 
     @property
     def personal_columns(self) -> set[str]:
+        """The names of the columns that hold personal data."""
         return {column.name for column in self.columns if column.personal}
 
 

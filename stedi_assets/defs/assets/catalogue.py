@@ -1,4 +1,4 @@
-"""What the catalogue says of each table beside its columns: what it is good for, and for whom."""
+"""Descriptions of the tables for the catalogue: what each is used for, and by whom."""
 
 # Table -> what it is made of and what it is good for.
 PURPOSES = {

@@ -50,7 +50,7 @@ def described(name: str) -> dict[str, Any]:
 
 
 def landed_objects(name: str) -> dg.AssetSpec:
-    """The prefix where producers land an entity's objects; nobody here materializes it."""
+    """The prefix where producers land an entity's objects; an external asset."""
     entity = ENTITIES[name]
     folder = f"landing/{name}/"
     return dg.AssetSpec(
@@ -72,17 +72,17 @@ def _description(table: Table) -> str:
     """What a row is, what the table is good for, who may read it, and where the rule stands."""
     personal = [c.name for c in table.columns if c.personal]
     readers = READERS[table.zone] if personal else PSEUDONYMOUS_READERS
-    said = [
+    paragraphs = [
         f"**A row** is {table.row[0].lower()}{table.row[1:]}",
         PURPOSES[table.name],
         f"**Who may read it.** {readers}",
     ]
     if table.keys:
-        said.append(f"**Unique.** No two rows have the same {', '.join(table.keys)}.")
+        paragraphs.append(f"**Unique.** No two rows have the same {', '.join(table.keys)}.")
     if personal:
-        said.append(f"**Personal**, and masked in every preview: {', '.join(personal)}.")
-    said.append(f"**The rule:** docs/tables.md, and stedi_assets/tables/{table.zone}.py.")
-    return "\n\n".join(said)
+        paragraphs.append(f"**Personal**, and masked in every preview: {', '.join(personal)}.")
+    paragraphs.append(f"**The rule:** docs/tables.md, and stedi_assets/tables/{table.zone}.py.")
+    return "\n\n".join(paragraphs)
 
 
 def _description_of_objects(entity: Entity, folder: str) -> str:

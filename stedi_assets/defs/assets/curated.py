@@ -11,6 +11,7 @@ from stedi_assets.tables.schemas import TABLES
 def customers_curated(
     pipeline: dg.ResourceParam[Pipeline], customer_trusted: Batch, accelerometer_trusted: Batch
 ) -> Batch:
+    """The rows of `tables.curated.customers_curated`, from its two upstream tables."""
     return pipeline.compute(
         TABLES["customers_curated"],
         customer_trusted=customer_trusted,
@@ -25,6 +26,7 @@ def machine_learning_curated(
     step_trainer_trusted: Batch,
     customers_curated: Batch,
 ) -> Batch:
+    """The rows of `tables.curated.machine_learning_curated`, from its three upstream tables."""
     return pipeline.compute(
         TABLES["machine_learning_curated"],
         accelerometer_trusted=accelerometer_trusted,

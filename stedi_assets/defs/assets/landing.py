@@ -13,6 +13,7 @@ landed_objects = [common.landed_objects(name) for name in ENTITIES]
 
 @dg.asset(ins={"records": dg.AssetIn("customer_objects")}, **described("customer_landing"))
 def customer_landing(pipeline: dg.ResourceParam[Pipeline], records: Batch) -> Batch:
+    """The records of the customer objects that landed on the run's dates."""
     return pipeline.compute(TABLES["customer_landing"], records=records)
 
 
@@ -20,9 +21,11 @@ def customer_landing(pipeline: dg.ResourceParam[Pipeline], records: Batch) -> Ba
     ins={"records": dg.AssetIn("accelerometer_objects")}, **described("accelerometer_landing")
 )
 def accelerometer_landing(pipeline: dg.ResourceParam[Pipeline], records: Batch) -> Batch:
+    """The records of the accelerometer objects that landed on the run's dates."""
     return pipeline.compute(TABLES["accelerometer_landing"], records=records)
 
 
 @dg.asset(ins={"records": dg.AssetIn("step_trainer_objects")}, **described("step_trainer_landing"))
 def step_trainer_landing(pipeline: dg.ResourceParam[Pipeline], records: Batch) -> Batch:
+    """The records of the step trainer objects that landed on the run's dates."""
     return pipeline.compute(TABLES["step_trainer_landing"], records=records)

@@ -9,6 +9,7 @@ from stedi_assets.tables.schemas import TABLES
 
 @dg.asset(**described("customer_trusted"))
 def customer_trusted(pipeline: dg.ResourceParam[Pipeline], customer_landing: Batch) -> Batch:
+    """The rows of `tables.trusted.customer_trusted`, from customer_landing."""
     return pipeline.compute(TABLES["customer_trusted"], customer_landing=customer_landing)
 
 
@@ -16,6 +17,7 @@ def customer_trusted(pipeline: dg.ResourceParam[Pipeline], customer_landing: Bat
 def accelerometer_trusted(
     pipeline: dg.ResourceParam[Pipeline], accelerometer_landing: Batch, customer_trusted: Batch
 ) -> Batch:
+    """The rows of `tables.trusted.accelerometer_trusted`, from its two upstream tables."""
     return pipeline.compute(
         TABLES["accelerometer_trusted"],
         accelerometer_landing=accelerometer_landing,
@@ -30,6 +32,7 @@ def step_trainer_trusted(
     customer_landing: Batch,
     customers_curated: Batch,
 ) -> Batch:
+    """The rows of `tables.trusted.step_trainer_trusted`, from its three upstream tables."""
     return pipeline.compute(
         TABLES["step_trainer_trusted"],
         step_trainer_landing=step_trainer_landing,

@@ -1,0 +1,100 @@
+"""Reads the lake's state: logs, ledgers, membership, and data files that are lost."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.ledger import Ledger, read_ledger
+from stedi_assets.incremental.membership import (
+    Membership,
+    compute_membership,
+    membership_key,
+    read_membership,
+)
+from stedi_assets.incremental.partition_inputs import LakeState
+from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
+from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.tables import THREADS, Lakehouse
+from stedi_assets.tables.schemas import TABLES, Table
+
+_NO_MEMBERSHIP = Membership("", {})
+_ALL = tuple(TABLES.values())
+
+
+@dataclass
+class LakeStateReader:
+    """Keeps what was last read of the lake's state.
+
+    ledgers: by table, as last read; a writer puts in what it wrote.
+    """
+
+    lakehouse: Lakehouse
+    ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
+    _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
+    # Data files that logs name and S3 did not list, by table.
+    _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+
+    def refresh(self, *, verify_files: bool = False) -> None:
+        """Read logs and ledgers anew, all at the same time: somebody else may have written.
+
+        verify_files: also list the tables' data files, to find those that are gone.
+        """
+        store = self.lakehouse.store
+        store.check()
+        with ThreadPoolExecutor(2 * THREADS) as pool:
+            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
+            logs = pool.submit(self.lakehouse.refresh, [*_ALL, *ROLLUP_TABLES])
+            ledgers = pool.map(lambda t: read_ledger(store, t), _ALL)
+            self.ledgers = dict(zip(TABLES, ledgers, strict=True))
+            logs.result()
+            for table, files in zip(_ALL, listed, strict=True):
+                log = self.lakehouse.log(table)
+                if files is not None and log is not None:
+                    named = frozenset(file.path for file in log.files)
+                    self._missing[table.name] = named - files
+
+    def state(self, *, with_membership: bool = True) -> LakeState:
+        """What the lake holds, as it was last read or written here.
+
+        Without membership (it needs the engine where it is not kept): of landing tables only.
+        """
+        if not self.ledgers:
+            self.refresh()
+        logs = {name: self.lakehouse.log(table) for name, table in TABLES.items()}
+        membership = self._membership_of(logs) if with_membership else _NO_MEMBERSHIP
+        lost = {
+            name: frozenset(
+                file.ingest_date if TABLES[name].partitioned else None
+                for file in (log.files if log else ())
+                if file.path in self._missing[name]
+            )
+            for name, log in logs.items()
+            if self._missing.get(name)
+        }
+        return LakeState(logs, dict(self.ledgers), membership, lost)
+
+    def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
+        key = membership_key(logs, self.lakehouse.store.settings.consent_scope)
+        if not any(logs[name] for name in logs if name.endswith("_landing")):
+            return Membership(key, {})  # nothing has landed: there are no members
+        if self._membership.key != key:
+            kept = read_membership(self.lakehouse, key)
+            self._membership = kept or self._computed_membership(logs)
+        return self._membership
+
+    def _computed_membership(self, logs: dict[str, TableLog | None]) -> Membership:
+        scope = self.lakehouse.store.settings.consent_scope
+        try:
+            return compute_membership(self.lakehouse, logs, scope)
+        except StediError:  # perhaps a file of a roll-up is lost: rebuild all of them
+            drop_rollups(self.lakehouse)
+            return compute_membership(self.lakehouse, logs, scope)
+
+
+def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:
+    """The objects in a table's folder, by their paths there."""
+    folder = f"{table.path}/"
+    # A log's folder comes before the partitions' by its name, and is long: it is left out.
+    after = f"{folder}_delta_log0" if table.partitioned else None
+    return frozenset(entry["Key"][len(folder) :] for entry in store.objects(folder, after=after))
