@@ -181,3 +181,18 @@ def test_the_files_of_a_commit_are_found_by_what_the_write_returned(lakehouse):
 def test_a_table_never_materialized_says_which_asset_to_materialize(lakehouse):
     with pytest.raises(StediError, match=r"customer_trusted was never materialized.*--select"):
         lakehouse.read(TABLES["customer_trusted"])
+
+
+def test_a_commit_whose_answer_was_lost_is_a_commit(lakehouse, monkeypatch):
+    """The put got there, its answer did not, and the client asked again."""
+    client = lakehouse.store.client
+    put_object = client.put_object
+
+    def put_twice(**arguments):
+        if "_delta_log/" in arguments["Key"]:
+            put_object(**arguments)
+        return put_object(**arguments)
+
+    monkeypatch.setattr(client, "put_object", put_twice)
+    write(lakehouse, steps(lakehouse, DAY, count=3), DAY, rows=0)
+    assert counts(lakehouse) == {DAY: 3}

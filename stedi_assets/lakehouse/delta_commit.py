@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
@@ -152,7 +153,14 @@ def commit(
         *(_add(table, file, now) for file in added),
     ]
     body = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
-    store.put(entry_path(table, log.version + 1), body, IfNoneMatch="*")
+    path = entry_path(table, log.version + 1)
+    try:
+        store.put(path, body, IfNoneMatch="*")
+    except PreconditionError:
+        # The put may have got there and its answer not: then the client asked again.
+        existing = store.get(path)
+        if existing is None or existing[0] != body:
+            raise
 
 
 def _commit_info(now: int, token: str) -> dict[str, Any]:
