@@ -55,7 +55,7 @@ PICTURES = {
     ),
     "checks": Picture("/assets/accelerometer_trusted?view=checks", "Succeeded", 900),
     "run": Picture("/runs", "Success", 900, click="a run"),
-    "automation": Picture("/automation", "landing_sensor", 480),
+    "automation": Picture("/automation", "landing_sensor", 560),
 }
 
 
