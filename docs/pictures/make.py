@@ -55,7 +55,7 @@ PICTURES = {
     ),
     "checks": Picture("/assets/accelerometer_trusted?view=checks", "Succeeded", 900),
     "run": Picture("/runs", "Success", 900, click="a run"),
-    "automation": Picture("/automation", "landing_sensor", 480),
+    "automation": Picture("/automation", "landing_sensor", 560),
 }
 
 
@@ -128,7 +128,8 @@ def photograph(page: Page, url: str, picture: Picture, file: Path) -> None:
         page.get_by_text(picture.click).first.click()
     time.sleep(25)  # the UI's animations and late queries have no end that one could see
     with Image.open(io.BytesIO(page.screenshot())) as shot:
-        shot.convert("RGB").quantize(128).save(file, optimize=True)  # a third of the size
+        small = shot.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)  # keeps rare colours
+        small.save(file, optimize=True)
     print(f"docs/pictures/{file.name}")
 
 
