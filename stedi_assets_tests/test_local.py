@@ -191,7 +191,7 @@ def test_the_last_one_out_stops_the_server(
     second.terminate()
     second.wait(30)
     assert servers(folder) == []
-    assert time.monotonic() - began < 8  # a zombie of the first's is not waited for
+    assert time.monotonic() - began < 20  # a zombie of the first's is not waited for
 
 
 def test_two_that_start_at_once_share_one_server(
