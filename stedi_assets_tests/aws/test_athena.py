@@ -131,10 +131,12 @@ def test_only_the_asked_ingest_dates_are_read(lake):
 
 def test_landed_json_is_seen_by_computed_partitions(lake):
     days = lake.trino.query(
-        "SELECT ingest_date, count(email) FROM customer_raw GROUP BY 1 ORDER BY 1", "hive"
+        "SELECT ingest_date, count(email) FROM customer_raw"
+        " WHERE ingest_date BETWEEN '2022-06-18' AND '2022-06-20' GROUP BY 1 ORDER BY 1",
+        "hive",
     )
     assert days == sorted([day, count] for day, count in first_records(lake.sample).items())
-    assert len(days) == 3
+    assert len(days) > 1
     registered = lake.glue.get_partitions(DatabaseName="stedi", TableName="customer_raw")
     assert registered["Partitions"] == []
     (asked,) = lake.trino.query(
@@ -200,4 +202,4 @@ def withdraw(lake, email):
     landing = lake.folder / "withdrawal" / "customer"
     landing.mkdir(parents=True)
     (landing / "withdrawal.json").write_text(json.dumps(newest))
-    stedi("land", str(landing.parent), "--ingest-date", "2022-06-20")
+    stedi("land", str(landing.parent), "--ingest-date", "2022-06-20", "--mix")
