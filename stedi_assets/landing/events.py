@@ -19,8 +19,9 @@ from stedi_assets.tables.schemas import ENTITIES
 
 # Of one `receive`: what is over waits in the queue for the next one.
 MAX_MESSAGES = 2_000
-# For how long received messages are hidden from others; not acknowledged, they come again after it.
-VISIBILITY_SECONDS = 120
+# For how long received messages are hidden: those not acknowledged are received again after it, so
+# that a date on which objects are still landing is looked at soon.
+VISIBILITY_SECONDS = 30
 _BATCH = 10  # SQS takes and gives no more in one request
 _CHECK = "STEDI_EVENTS_QUEUE, AWS_REGION, and that the keys may receive and delete there"
 

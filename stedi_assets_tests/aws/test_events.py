@@ -95,16 +95,17 @@ def test_a_message_that_is_not_of_s3_is_unknown(body):
 class Bucket:
     """A bucket of moto's that notifies a queue."""
 
-    def __init__(self, aws):
+    def __init__(self, aws, name=None, prefix="stedi"):
         self.s3, self.sqs = aws("s3"), aws("sqs")
-        self.name = f"lake-{uuid.uuid4().hex}"
-        self.s3.create_bucket(
-            Bucket=self.name, CreateBucketConfiguration={"LocationConstraint": "eu-west-1"}
-        )
-        self.dead = self.sqs.create_queue(QueueName=f"{self.name}-dead")["QueueUrl"]
+        queue = f"lake-{uuid.uuid4().hex}"
+        self.name, self.prefix = name or queue, prefix
+        region = self.s3.meta.region_name
+        place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
+        self.s3.create_bucket(Bucket=self.name, **({} if region == "us-east-1" else place))
+        self.dead = self.sqs.create_queue(QueueName=f"{queue}-dead")["QueueUrl"]
         redrive = {"deadLetterTargetArn": self._arn(self.dead), "maxReceiveCount": "2"}
         self.url = self.sqs.create_queue(
-            QueueName=self.name, Attributes={"RedrivePolicy": json.dumps(redrive)}
+            QueueName=queue, Attributes={"RedrivePolicy": json.dumps(redrive)}
         )["QueueUrl"]
         self.settings = replace(SETTINGS, bucket=self.name)
         self.queue = EventQueue(self.sqs, self.url, self.settings)
@@ -120,7 +121,7 @@ class Bucket:
                         "Filter": {
                             "Key": {
                                 "FilterRules": [
-                                    {"Name": "prefix", "Value": f"stedi/landing/{entity}/"}
+                                    {"Name": "prefix", "Value": f"{self.prefix}/landing/{entity}/"}
                                 ]
                             }
                         },
@@ -131,10 +132,18 @@ class Bucket:
         )
 
     def put(self, key):
-        self.s3.put_object(Bucket=self.name, Key=f"stedi/{key}", Body=b"{}")
+        self.s3.put_object(Bucket=self.name, Key=f"{self.prefix}/{key}", Body=b"{}")
 
     def delete(self, key):
-        self.s3.delete_object(Bucket=self.name, Key=f"stedi/{key}")
+        self.s3.delete_object(Bucket=self.name, Key=f"{self.prefix}/{key}")
+
+    def remove(self):
+        for page in self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.name):
+            for found in page.get("Contents", ()):
+                self.s3.delete_object(Bucket=self.name, Key=found["Key"])
+        self.s3.delete_bucket(Bucket=self.name)
+        for url in (self.url, self.dead):
+            self.sqs.delete_queue(QueueUrl=url)
 
     def waiting(self, url=None):
         wanted = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
