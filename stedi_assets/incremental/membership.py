@@ -124,17 +124,17 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
     readings = readers(users, consent(trusted, consent_scope))
     readers_ = readings.select(F.col("user").alias("email")).distinct()
     curated = trusted.join(readers_, "email", "left_semi")
-    owners = device_owners(customers, curated)
+    # Each device with those of its claimants who are in, and whether it is theirs alone.
+    owners = device_owners(customers, curated).select("serialNumber", F.lit(True).alias("sole"))
     claims = curated.select("serialNumber", F.col("email").alias("user"))
+    claimed = devices.join(claims.join(owners, "serialNumber", "left"), "serialNumber", "inner")
     nowhere = F.lit(None).cast("date").alias("ingest_date")
     members = {
         "accelerometer_trusted": readings,
-        "step_trainer_trusted": devices.join(owners.select("serialNumber"), "serialNumber").select(
+        "step_trainer_trusted": claimed.where("sole").select(
             "serialNumber", F.lit("").alias("user"), "ingest_date"
         ),
-        "machine_learning_curated": devices.join(claims, "serialNumber", "inner").select(
-            "serialNumber", "user", "ingest_date"
-        ),
+        "machine_learning_curated": claimed.select("serialNumber", "user", "ingest_date"),
         "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
         # How many customers there are, consenting or not: for metadata only, nothing depends on it.
         "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),

@@ -1,9 +1,10 @@
 """Roll-ups of older ingest dates, so that the cost of a new day does not grow with history.
 
-A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows of all but its
-newest ingest date come down to. It is brought up to date when it is read, and read together with
-the newest date's rows. Its manifest says, date by date, from which data files it was made, and
-which files that made: everything else is rebuilt, so a lost or foreign roll-up is never used.
+A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows come down to. It is
+brought up to date when it is read. One that cannot replace a date by itself leaves the newest date
+out, which is written often, and is read together with that date's rows. Its manifest says, date by
+date, from which data files it was made, and which files that made: everything else is rebuilt, so
+a lost or foreign roll-up is never used.
 """
 
 import json
@@ -138,16 +139,17 @@ ROLLUP_TABLES = tuple(rollup.table for rollup in ROLLUPS.values())
 
 def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "DataFrame":
     """The whole source table at a version of its log, reduced; no rows where there is no table."""
-    if log is None:
+    if log is None or not log.files:
         spark = lakehouse.spark_session
         return spark.createDataFrame([], spark_schema(rollup.table.columns))
+    if rollup.by_month:
+        return _up_to_date(lakehouse, rollup, log, set(log.by_date))
     newest = max((day for day in log.by_date if day), default=None)
     if len(log.by_date) < 2 or newest is None:
         return rollup.reduce(lakehouse.read(rollup.source, log=log))
-    older = _up_to_date(lakehouse, rollup, log, newest)
+    older = _up_to_date(lakehouse, rollup, log, set(log.by_date) - {newest})
     rest = lakehouse.read(rollup.source, on_days([newest]), log, log.by_date[newest])
-    whole = older.unionAll(rollup.reduce(rest))
-    return whole if rollup.by_month else rollup.reduce(whole)
+    return rollup.reduce(older.unionAll(rollup.reduce(rest)))
 
 
 def drop_rollups(lakehouse: Lakehouse) -> None:
@@ -162,7 +164,8 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
         log = lakehouse.log(rollup.source)
         if lakehouse.log(rollup.table) is None:
             continue
-        if log is None or len(log.by_date) < 2:  # nothing reads it, so nothing brings it up to date
+        read = log is not None and len(log.by_date) >= (1 if rollup.by_month else 2)
+        if not read:
             lakehouse.store.delete_below(f"{rollup.table.path}/")
             lakehouse.store.delete([rollup.manifest])
             lakehouse.refresh([rollup.table])
@@ -170,9 +173,11 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
             rolled_up(lakehouse, rollup, log)
 
 
-def _up_to_date(lakehouse: Lakehouse, rollup: Rollup, log: TableLog, newest: date) -> "DataFrame":
-    """The roll-up, after rebuilding its dates that differ from the source's."""
-    wanted = {str(day): files_of(log, day) for day in log.by_date if day and day != newest}
+def _up_to_date(
+    lakehouse: Lakehouse, rollup: Rollup, log: TableLog, days: Collection[date | None]
+) -> "DataFrame":
+    """The roll-up of some dates, after rebuilding those that differ from the source's."""
+    wanted = {str(day): files_of(log, day) for day in days if day}
     held, etag = _read_manifest(lakehouse, rollup)
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
     if changed:

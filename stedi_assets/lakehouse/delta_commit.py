@@ -65,12 +65,25 @@ def first_entry(table: Table) -> bytes:
         return (Path(folder) / "_delta_log" / f"{0:020}.json").read_bytes()
 
 
-def write_files(store: ObjectStore, table: Table, frame: "DataFrame", folder: str) -> list[NewFile]:
-    """Write a DataFrame as parquet files into a new folder of a table's folder."""
-    writer = frame.write.mode("append")
-    if table.partition_column:
-        writer = writer.partitionBy(table.partition_column)
-    writer.parquet(store.settings.uri(f"{table.path}/{folder}"))
+def write_files(
+    store: ObjectStore,
+    table: Table,
+    frame: "DataFrame",
+    folder: str,
+    partition: str | None = None,
+) -> list[NewFile]:
+    """Write a DataFrame as parquet files into a new folder of a table's folder.
+
+    partition: the one value of the partition column that all rows have, where that is known: then
+    every core writes a file, where the engine takes one for each value.
+    """
+    uri, column = store.settings.uri(f"{table.path}/{folder}"), table.partition_column
+    if column and partition:
+        frame.drop(column).write.mode("append").parquet(f"{uri}/{column}={partition}")
+    elif column:
+        frame.write.mode("append").partitionBy(column).parquet(uri)
+    else:
+        frame.write.mode("append").parquet(uri)
     listed = [
         entry
         for entry in store.objects(f"{table.path}/{folder}/")

@@ -148,9 +148,8 @@ class Lakehouse:
 
         Rows of other dates are left out. rows: how many there are at the most, where that is known.
         Hold the table's `write_lock`. The paths of the data files that the commit added; none where
-        nothing changed. StediError where columns or types
-        are not the contract's, (EngineError) where the
-        engine fails; nothing is committed then.
+        nothing changed. StediError where columns or types are not the contract's, EngineError where
+        the engine fails; nothing is committed then.
         """
         check_columns(table, frame)
         if self.log(table) is None:
@@ -189,7 +188,10 @@ class Lakehouse:
         if small:
             added = self._small_files.write(table, frame.toArrow(), token)
         else:
-            added = write_files(self.store, table, frame, f"part-{token}")
+            only_date = (
+                next(iter(days)).isoformat() if days is not None and len(days) == 1 else None
+            )
+            added = write_files(self.store, table, frame, f"part-{token}", only_date)
         values = None if days is None else {day.isoformat() for day in days}
         removed = [f for f in log.files if values is None or f.partition in values]
         if added or removed:
