@@ -8,6 +8,7 @@ from deltalake import DeltaTable
 from pyspark.sql import functions as F
 
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse import session_views
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
 from stedi_assets.lakehouse.tables import check_columns
@@ -93,7 +94,7 @@ def test_no_statistics_of_personal_columns_are_in_the_log(lakehouse):
 
 
 def test_a_long_lived_process_keeps_views_of_the_newest_versions_only(lakehouse, monkeypatch):
-    monkeypatch.setattr(module, "_MAX_VIEWS", 2)
+    monkeypatch.setattr(session_views, "MAX_VIEWS", 2)
     monkeypatch.setattr(module, "SMALL_ROWS", -1)
     frames = []
     for count in range(1, 5):

@@ -146,7 +146,9 @@ def _members(pipeline: Pipeline, table: Table) -> tuple["DataFrame", str, str]:
         members = _read(pipeline, "customer_trusted").select("email")
     elif table.name == "step_trainer_trusted":
         customers = _read(pipeline, "customers_curated")
-        members = device_owners(_current_records(pipeline), customers).select("serialNumber")
+        members = device_owners(current_records(_current_records(pipeline)), customers).select(
+            "serialNumber"
+        )
     else:
         subject = subject_id("email", pipeline.settings.salt()).alias("subject_id")
         members = _read(pipeline, "customers_curated").select(subject)

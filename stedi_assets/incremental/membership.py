@@ -119,13 +119,16 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
         rolled_up(lakehouse, rollup, logs[rollup.source.name])
         for rollup in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
     )
-    current = current_records(customers)
+    people = logs["customer_landing"]
+    rows = sum(file.rows for file in people.files) if people else 0
+    columns = ("email", "serialNumber", "shareWithResearchAsOfDate")
+    current = lakehouse.held(current_records(customers).select(*columns), rows)
     trusted = current.where(consents())
     readings = readers(users, consent(trusted, consent_scope))
     readers_ = readings.select(F.col("user").alias("email")).distinct()
     curated = trusted.join(readers_, "email", "left_semi")
     # Each device with those of its claimants who are in, and whether it is theirs alone.
-    owners = device_owners(customers, curated).select("serialNumber", F.lit(True).alias("sole"))
+    owners = device_owners(current, curated).select("serialNumber", F.lit(True).alias("sole"))
     claims = curated.select("serialNumber", F.col("email").alias("user"))
     claimed = devices.join(claims.join(owners, "serialNumber", "left"), "serialNumber", "inner")
     nowhere = F.lit(None).cast("date").alias("ingest_date")

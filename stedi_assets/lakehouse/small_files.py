@@ -40,7 +40,7 @@ class SmallFiles:
     """The rows of small data files that were read or written lately, by path."""
 
     def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+        self.store = store
         self._rows: OrderedDict[str, Any] = OrderedDict()
         self._lock = Lock()
 
@@ -61,7 +61,7 @@ class SmallFiles:
             if key in self._rows:
                 self._rows.move_to_end(key)
                 return self._rows[key]
-        body = self._store.get_range(key, 0, file.bytes)
+        body = self.store.get_range(key, 0, file.bytes)
         rows = pq.ParquetFile(BytesIO(body)).read(use_threads=False)
         schema = arrow_schema(table)
         if table.partition_column and table.partition_column not in rows.column_names:
@@ -98,7 +98,7 @@ class SmallFiles:
         body = BytesIO()
         pq.write_table(rows.drop_columns([column]) if column else rows, body, compression="zstd")
         data = body.getvalue()
-        self._store.put(f"{table.path}/{path}", data)
+        self.store.put(f"{table.path}/{path}", data)
         self._keep(f"{table.path}/{path}", rows)
         return NewFile(path, len(data), partition, _statistics(table, rows))
 

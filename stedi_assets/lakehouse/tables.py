@@ -4,6 +4,7 @@ A DataFrame that was read stays as it was: it names a version. A write replaces 
 whole table) in one commit, and says which data files the commit added.
 """
 
+import hashlib
 import random
 import time
 import uuid
@@ -13,8 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import PreconditionError
@@ -29,6 +29,7 @@ from stedi_assets.lakehouse.delta_commit import (
 )
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, read_log, refreshed
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.session_views import SessionViews
 from stedi_assets.lakehouse.small_files import SMALL_ROWS, SmallFiles
 from stedi_assets.spark.dialect import is_lost_race
 from stedi_assets.spark.errors import is_engine_error, redacted_message
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
 
 WRITE_ATTEMPTS = 10
 THREADS = 8
-# A DataFrame names its view until it is computed: no step reads so many versions of a table
-# before it computes the first.
-_MAX_VIEWS = 20
 Logs = Mapping[str, TableLog | None]
 
 
@@ -57,10 +55,10 @@ class Lakehouse:
     store: ObjectStore
     spark: SparkSessions
     _logs: dict[str, TableLog | None] = field(default_factory=dict, init=False)
-    # Temporary views by table, one a version, oldest first; of the session that they are in.
-    _views: dict[str, dict[str, None]] = field(default_factory=dict, init=False)
-    _views_of: Any = field(default=None, init=False)
-    _lock: Lock = field(default_factory=Lock, init=False)
+
+    @cached_property
+    def _views(self) -> SessionViews:
+        return SessionViews(self.spark)
 
     @cached_property
     def _small_files(self) -> SmallFiles:
@@ -110,31 +108,42 @@ class Lakehouse:
             )
         files = log.files if files is None else files
         if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
-            rows = self._small_files.read(table, files)
-            # Without rows the engine cannot infer the columns.
-            columns = spark_schema(table.columns)
-            frame = self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
+            frame = self._small_view(table, files)
         else:
             frame = self._version(table, log)
         return frame if predicate is None else frame.where(predicate)
 
+    def held(self, frame: "DataFrame", rows: int) -> "DataFrame":
+        """A DataFrame that is used more than once, computed once where it is small.
+
+        rows: how many it has at the most.
+        """
+        small = self._embedded and rows <= SMALL_ROWS
+        return self._views.held(frame) if small else frame
+
+    def _small_view(self, table: Table, files: Sequence[DataFile]) -> "DataFrame":
+        """Small files' rows, handed to the engine once: a plan that names a view is short."""
+        paths = "".join(sorted(file.path for file in files)).encode()
+        name = f"{table.name}_{hashlib.sha256(paths).hexdigest()[:20]}"
+
+        def make() -> "DataFrame":
+            rows = self._small_files.read(table, files)
+            # Of no rows the engine cannot tell the columns.
+            columns = spark_schema(table.columns)
+            return self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
+
+        return self._views.view(table.name, name, make)
+
     def _version(self, table: Table, log: TableLog) -> "DataFrame":
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
-        spark = self.spark_session
         name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
-        with self._lock:
-            if self._views_of is not spark:
-                self._views_of, self._views = spark, {}
-            views = self._views.setdefault(table.name, {})
-            if name not in views:
-                reader = spark.read.format("delta").option("versionAsOf", str(log.version))
-                frame = reader.load(self.store.settings.uri(table.path))
-                frame.select(*table.column_names).createOrReplaceTempView(name)
-                views[name] = None
-                for old in list(views)[:-_MAX_VIEWS]:
-                    views.pop(old, None)
-                    spark.catalog.dropTempView(old)
-        return spark.table(name)
+
+        def make() -> "DataFrame":
+            reader = self.spark_session.read.format("delta")
+            frame = reader.option("versionAsOf", str(log.version))
+            return frame.load(self.store.settings.uri(table.path)).select(*table.column_names)
+
+        return self._views.view(table.name, name, make)
 
     def replace(
         self,
@@ -152,9 +161,11 @@ class Lakehouse:
         the engine fails; nothing is committed then.
         """
         check_columns(table, frame)
-        if self.log(table) is None:
+        log = self.log(table)
+        if log is None:
             # Read again: `_create` deletes leftovers, and another may have created the table.
-            self._logs[table.name] = read_log(self.store, table) or _create(self.store, table)
+            log = read_log(self.store, table) or _create(self.store, table)
+            self._logs[table.name] = log
         predicate = "true" if days is None else on_days(days, column)
         if days is not None:
             frame = frame.where(predicate)
@@ -162,7 +173,7 @@ class Lakehouse:
         try:
             if self._embedded:
                 small = rows is not None and rows <= SMALL_ROWS
-                self._write_files_and_commit(table, frame, days, token, small)
+                _write_and_commit(self._small_files, table, log, frame, days, token, small)
             else:
                 self._write_by_delta(table, frame, predicate, token)
         except Exception as error:
@@ -175,32 +186,31 @@ class Lakehouse:
         log = self.log(table)
         return log.commits.get(token, frozenset()) if log else frozenset()
 
-    def _write_files_and_commit(
-        self,
-        table: Table,
-        frame: "DataFrame",
-        days: Collection[date] | None,
-        token: str,
-        small: bool,
-    ) -> None:
-        log = self._logs[table.name]
-        assert log is not None, "created before"
-        if small:
-            added = self._small_files.write(table, frame.toArrow(), token)
-        else:
-            only_date = (
-                next(iter(days)).isoformat() if days is not None and len(days) == 1 else None
-            )
-            added = write_files(self.store, table, frame, f"part-{token}", only_date)
-        values = None if days is None else {day.isoformat() for day in days}
-        removed = [f for f in log.files if values is None or f.partition in values]
-        if added or removed:
-            commit(self.store, table, log, added, removed, token)
-            if (log.version + 1) % CHECKPOINT_INTERVAL == 0:
-                write_checkpoint(self.store, table)
-
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
+
+
+def _write_and_commit(
+    files: SmallFiles,
+    table: Table,
+    log: TableLog,
+    frame: "DataFrame",
+    days: Collection[date] | None,
+    token: str,
+    small: bool,
+) -> None:
+    """Write data files, small ones by this process, and commit them in the place of the dates'."""
+    if small:
+        added = files.write(table, frame.toArrow(), token)
+    else:
+        only = next(iter(days)).isoformat() if days and len(days) == 1 else None
+        added = write_files(files.store, table, frame, f"part-{token}", only)
+    values = None if days is None else {day.isoformat() for day in days}
+    removed = [f for f in log.files if values is None or f.partition in values]
+    if added or removed:
+        commit(files.store, table, log, added, removed, token)
+        if (log.version + 1) % CHECKPOINT_INTERVAL == 0:
+            write_checkpoint(files.store, table)
 
 
 def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:
@@ -218,12 +228,15 @@ def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> 
             return
 
 
-def _create(store: ObjectStore, table: Table) -> TableLog | None:
+def _create(store: ObjectStore, table: Table) -> TableLog:
     """Create a table without rows, after deleting leftovers of a lost one."""
     store.delete_below(f"{table.path}/")
     with suppress(PreconditionError):  # another created it meanwhile
         store.put(entry_path(table, 0), first_entry(table), IfNoneMatch="*")
-    return read_log(store, table)
+    log = read_log(store, table)
+    if log is None:
+        raise StediError(f"{table.name} was deleted while it was created: run it again.")
+    return log
 
 
 def check_columns(table: Table, frame: "DataFrame") -> None:

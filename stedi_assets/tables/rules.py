@@ -82,16 +82,15 @@ def consent(customer_trusted: "DataFrame", consent_scope: str) -> "DataFrame":
     return customer_trusted.select(F.col("email").alias("user"), since.alias("since"))
 
 
-def device_owners(customer_landing: "DataFrame", customers: "DataFrame") -> "DataFrame":
+def device_owners(current: "DataFrame", customers: "DataFrame") -> "DataFrame":
     """Whose device it is: `serialNumber` and `user`, of devices with one owner among customers.
 
     A device that the current records of two people name, consenting or not, is nobody's.
-    customer_landing: landed records, or the current ones among them; customers: `email` of those
+    current: everybody's current record, as `current_records` gives it; customers: `email` of those
     whose devices are wanted.
     """
     owners = (
-        current_records(customer_landing)
-        .groupBy("serialNumber")
+        current.groupBy("serialNumber")
         .agg(F.count("*").alias("claims"), F.max("email").alias("email"))
         .where("claims = 1")
     )

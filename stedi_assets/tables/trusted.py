@@ -59,7 +59,7 @@ def readings_of_owned_devices(
     step_trainer_landing: DataFrame, customer_landing: DataFrame, customers_curated: DataFrame
 ) -> DataFrame:
     """The landed device readings that may be shared, repeats included; as for the table."""
-    owners = device_owners(customer_landing, customers_curated)
+    owners = device_owners(current_records(customer_landing), customers_curated)
     return (
         well_formed(step_trainer_landing)
         .withColumn("serialNumber", normalized_serial_number())
