@@ -101,6 +101,7 @@ def test_withdrawn_and_granted_again_brings_the_rows_back(lake):
     assert lake.table("machine_learning_curated") == rows
 
 
+@pytest.mark.slow
 def test_granted_again_before_anybody_settled_brings_the_rows_back(lake):
     three_days(lake)
     rows = lake.table("machine_learning_curated")

@@ -303,6 +303,7 @@ def test_a_run_that_had_read_before_a_forget_writes_nothing_of_the_person_back(l
     assert "p1@example.com" not in everything_in(lake, "")
 
 
+@pytest.mark.slow
 def test_rows_that_are_there_again_at_the_end_are_said_and_erase_takes_them_out(lake, monkeypatch):
     three_days(lake)
     purge = vacuum.purge

@@ -91,6 +91,7 @@ def test_of_a_thousand_people_with_similar_addresses_exactly_one_goes(lake):
         assert not lake.table(name) - before[name]
 
 
+@pytest.mark.slow
 def test_a_date_that_cannot_be_built_does_not_stop_it(lake):
     three_days(lake)
     result = forgotten(lake, "p1@example.com", broken)
@@ -105,6 +106,7 @@ def test_a_date_that_cannot_be_built_does_not_stop_it(lake):
     assert rows(lake)["customer_landing"] == 1
 
 
+@pytest.mark.slow
 def test_beside_a_date_that_cannot_be_built_erase_cleans_and_says_so(lake):
     three_days(lake)
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
@@ -115,6 +117,7 @@ def test_beside_a_date_that_cannot_be_built_erase_cleans_and_says_so(lake):
     assert result.kept == 0
 
 
+@pytest.mark.slow
 def test_a_table_that_was_compacted_is_still_up_to_date(lake):
     three_days(lake)
     for moment in (5, 6):
@@ -125,6 +128,7 @@ def test_a_table_that_was_compacted_is_still_up_to_date(lake):
     assert lake.catch_up() == 0
 
 
+@pytest.mark.slow
 def test_an_order_that_is_cut_short_leaves_an_audit_row_and_can_be_repeated(lake, monkeypatch):
     three_days(lake)
 
@@ -198,6 +202,7 @@ def test_input_that_is_not_one_address_is_one_line(lake, command, given, why):
     assert "example" not in output
 
 
+@pytest.mark.slow
 def test_an_email_from_powershell_is_found_and_its_audit_row_is_listed(lake):
     three_days(lake)
     code, output = stedi("forget", given=b"\xef\xbb\xbfP1@example.com\r\n")
@@ -213,6 +218,7 @@ def test_an_email_from_powershell_is_found_and_its_audit_row_is_listed(lake):
     assert audit["rows"]["machine_learning_curated"] == 1
 
 
+@pytest.mark.slow
 def test_a_forgotten_person_who_lands_again_is_counted_by_subject_id(lake):
     three_days(lake)
     audit = forgotten(lake, "p1@example.com").audit

@@ -207,6 +207,7 @@ def test_two_that_start_at_once_share_one_server(
     assert servers(folder) == []
 
 
+@pytest.mark.slow
 def test_two_folders_have_servers_of_their_own(folder: Path) -> None:
     # The other's name begins with this one's: they must not be taken for each other.
     other = folder.with_name("s3 -other")

@@ -77,6 +77,7 @@ def test_a_device_claimed_and_let_go_between_two_looks_is_its_owners_again(lake)
     assert any(row[1] == "d1" for row in lake.table("step_trainer_trusted"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entity", ["accelerometer", "step_trainer"])
 def test_pairs_made_by_hand_before_their_halves_are_made_again(lake, entity):
     three_days(lake)
@@ -99,6 +100,7 @@ def test_a_first_catch_up_over_dates_with_a_gap_takes_a_later_withdrawal_in(lake
     up_to_date(lake)
 
 
+@pytest.mark.slow
 def test_a_catch_up_after_dates_run_one_by_one_takes_a_later_withdrawal_in(lake):
     consent_and_withdrawal_after_a_gap(lake)
     lake.materialize(DATES[0])
@@ -106,6 +108,7 @@ def test_a_catch_up_after_dates_run_one_by_one_takes_a_later_withdrawal_in(lake)
     up_to_date(lake)
 
 
+@pytest.mark.slow
 def test_consent_granted_and_withdrawn_between_two_looks_leaves_no_step(lake):
     three_days(lake)
     lake.put(landed("customer", DATES[1], "granted", person(3, 0, T0)))
@@ -165,6 +168,7 @@ def test_what_is_remembered_is_made_again_where_files_of_it_are_missing(lake, th
     up_to_date(lake)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", [True, False])
 def test_nothing_is_remembered_that_could_not_be_made_again(lake, changed):
     three_days(lake)
@@ -202,6 +206,7 @@ def test_a_table_rolled_back_to_an_older_version_is_brought_forward(lake):
     up_to_date(lake)
 
 
+@pytest.mark.slow
 def test_days_run_in_the_wrong_order_by_hand_are_put_right(lake):
     days = [date(2022, 6, 18) + timedelta(n) for n in range(3)]
     lake.put(landed("customer", days[0], "c", person(1, 0, T0)))
