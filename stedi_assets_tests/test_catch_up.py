@@ -66,7 +66,7 @@ def test_odd_data_landed_at_once(lake):
     assert lake.differences() == {}
 
 
-def test_a_settled_lake_needs_no_run(lake):
+def test_a_lake_that_is_up_to_date_needs_no_run(lake):
     three_days(lake)
     assert lake.differences() == {}
     assert lake.catch_up() == 0
@@ -102,14 +102,14 @@ def test_withdrawn_and_granted_again_brings_the_rows_back(lake):
 
 
 @pytest.mark.slow
-def test_granted_again_before_anybody_settled_brings_the_rows_back(lake):
+def test_granted_again_before_a_catch_up_brings_the_rows_back(lake):
     three_days(lake)
     rows = lake.table("machine_learning_curated")
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     lake.materialize(DATES[0], DATES[2])
     assert lake.table("machine_learning_curated") != rows
     lake.put(landed("customer", DATES[2], "granted", person(1, 2, T0)))
-    for _ in range(2):  # more than one write lies between what was settled and now
+    for _ in range(2):  # more than one write lies between what was lake_up_to_date and now
         lake.materialize(DATES[2])
     lake.catch_up()
     assert lake.differences() == {}

@@ -16,14 +16,14 @@ DAY = [DATES[0]]
 
 
 @pytest.fixture
-def settled(lake):
+def lake_up_to_date(lake):
     three_days(lake)
     return lake
 
 
 @pytest.fixture
-def pipeline(settled):
-    return settled.pipeline
+def pipeline(lake_up_to_date):
+    return lake_up_to_date.pipeline
 
 
 def write(pipeline, table, frame) -> None:
@@ -42,7 +42,7 @@ def stranger(pipeline, name: str):
     return frame.withColumn(column, F.lit("nobody@example.com"))
 
 
-def test_no_check_of_an_error_fails_on_a_settled_lake(pipeline):
+def test_no_check_of_an_error_fails_on_a_lake_that_is_up_to_date(pipeline):
     errors, warnings = failing_checks(pipeline)
     assert errors == []
     assert {name.rpartition(".")[2] for name in warnings} == {"newest_ingest_date_is_recent"}
@@ -67,11 +67,11 @@ def test_repeated_keys_and_missing_values_are_found(pipeline):
 
 
 @pytest.mark.slow
-def test_a_backlog_and_an_object_that_is_not_in_the_ledger_are_found(settled, pipeline):
+def test_a_backlog_and_an_object_that_is_not_in_the_ledger_are_found(lake_up_to_date, pipeline):
     table = TABLES["accelerometer_trusted"]
     write(pipeline, table, pipeline.lakehouse.read(table).where("false"))
     assert checks.no_backlog(pipeline, table, DAY).counts == {"readings_missing": 2}
-    settled.put(landed("accelerometer", DATES[0], "new", phone(1, 5)))
+    lake_up_to_date.put(landed("accelerometer", DATES[0], "new", phone(1, 5)))
     landing = TABLES["accelerometer_landing"]
     outcome = checks.every_object_is_accounted_for(pipeline, landing, DAY)
     assert not outcome.passed
@@ -82,8 +82,10 @@ def version_of(lake, name: str) -> int:
     return lake.pipeline.lakehouse.log(TABLES[name]).version
 
 
-def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(settled, monkeypatch):
-    before = {name: version_of(settled, name) for name in TABLES}
+def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(
+    lake_up_to_date, monkeypatch
+):
+    before = {name: version_of(lake_up_to_date, name) for name in TABLES}
     members = checks._members
 
     def nobody(pipeline, table):
@@ -91,15 +93,15 @@ def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(sett
         return (found.limit(0) if table.name == "accelerometer_trusted" else found, *how)
 
     monkeypatch.setattr(checks, "_members", nobody)
-    settled.put(landed("customer", DATES[0], "new", person(3, 0, None)))
+    lake_up_to_date.put(landed("customer", DATES[0], "new", person(3, 0, None)))
     with pytest.raises(dg.DagsterError):
-        settled.materialize(DATES[0])
-    settled.pipeline.refresh()
-    after = {name: version_of(settled, name) for name in TABLES}
+        lake_up_to_date.materialize(DATES[0])
+    lake_up_to_date.pipeline.refresh()
+    after = {name: version_of(lake_up_to_date, name) for name in TABLES}
     failing = DeltaTable(
-        settled.settings.uri(TABLES["accelerometer_trusted"].path),
+        lake_up_to_date.settings.uri(TABLES["accelerometer_trusted"].path),
         version=before["accelerometer_trusted"],
-        storage_options=settled.lake.storage_options,
+        storage_options=lake_up_to_date.lake.storage_options,
     )
     assert failing.to_pyarrow_table().num_rows == 4, "the version before stays readable"
     assert after["accelerometer_trusted"] > before["accelerometer_trusted"]
@@ -107,9 +109,9 @@ def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(sett
         assert after[name] == before[name]
 
 
-def test_a_check_can_be_run_by_itself(settled):
+def test_a_check_can_be_run_by_itself(lake_up_to_date):
     key = dg.AssetCheckKey(dg.AssetKey("customer_landing"), "few_records_are_malformed")
-    job = settled.defs.resolve_implicit_global_asset_job_def().get_subset(
+    job = lake_up_to_date.defs.resolve_implicit_global_asset_job_def().get_subset(
         asset_check_selection={key}
     )
     result = job.execute_in_process()
