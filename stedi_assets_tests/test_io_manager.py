@@ -3,6 +3,7 @@
 import threading
 from datetime import date
 
+import pyarrow.dataset as dataset
 import pytest
 from deltalake import DeltaTable
 from pyspark.sql import functions as F
@@ -78,6 +79,8 @@ def test_delta_rs_and_the_engines_own_delta_reader_read_what_was_written(lakehou
     uri = lakehouse.store.settings.uri(STEPS.path)
     delta = DeltaTable(uri, storage_options=lakehouse.store.storage_options)
     assert delta.to_pyarrow_table().num_rows == 11
+    by_device = dataset.field("serialNumber") == "d3"
+    assert delta.to_pyarrow_dataset().count_rows(filter=by_device) == 1
     assert lakehouse.spark_session.read.format("delta").load(uri).count() == 11
     again = read_log(lakehouse.store, STEPS)
     assert again is not None

@@ -14,13 +14,13 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
@@ -100,17 +100,14 @@ def _new_file(store: ObjectStore, table: Table, entry: Mapping[str, Any]) -> New
     if table.partition_column:
         parent = path.split("/")[-2]
         partition = unquote(parent.removeprefix(f"{table.partition_column}="))
-    statistics = statistics_of(store, table, entry["Key"], entry["Size"])
+    statistics = statistics_of_footer(table, _footer(store, entry["Key"], entry["Size"]))
     if not statistics["numRecords"]:
         return None
     return NewFile(path, entry["Size"], partition, statistics)
 
 
-def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict[str, Any]:
-    """Rows, and of the columns that the project asks for, minima, maxima and nulls.
-
-    No column that says who a person is has any: log entries outlive the rows.
-    """
+def _footer(store: ObjectStore, key: str, size: int) -> Any:
+    """The footer of a parquet file, by one request where it is short."""
     import pyarrow.parquet as pq
     from pyarrow import BufferReader
 
@@ -118,33 +115,7 @@ def statistics_of(store: ObjectStore, table: Table, key: str, size: int) -> dict
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
     if footer_bytes > len(tail):
         tail = store.get_range(key, size - footer_bytes, size)
-    footer = pq.read_metadata(BufferReader(tail))
-    wanted = {table.time_column, "ingest_date"} - {None, table.partition_column}
-    least: dict[str, Any] = {}
-    most: dict[str, Any] = {}
-    nulls = 0
-    for group in (footer.row_group(n) for n in range(footer.num_row_groups)):
-        for column in (group.column(n) for n in range(group.num_columns)):
-            name, column_statistics = column.path_in_schema, column.statistics
-            if name == "_corrupt_record" and column_statistics is not None:
-                nulls += column_statistics.null_count
-            if name in wanted and column_statistics is not None and column_statistics.has_min_max:
-                least[name] = min(least.get(name, column_statistics.min), column_statistics.min)
-                most[name] = max(most.get(name, column_statistics.max), column_statistics.max)
-    statistics = {
-        "numRecords": footer.num_rows,
-        "minValues": {name: plain(value) for name, value in least.items()},
-        "maxValues": {name: plain(value) for name, value in most.items()},
-        "nullCount": {},
-    }
-    if table.entity is not None:
-        statistics["nullCount"] = {"_corrupt_record": nulls}
-    return statistics
-
-
-def plain(value: Any) -> Any:
-    """A statistic as a JSON value."""
-    return value.isoformat() if isinstance(value, date) else value
+    return pq.read_metadata(BufferReader(tail))
 
 
 def commit(

@@ -12,8 +12,9 @@ from io import BytesIO
 from threading import Lock
 from typing import Any
 
-from stedi_assets.lakehouse.delta_commit import NewFile, plain
+from stedi_assets.lakehouse.delta_commit import NewFile
 from stedi_assets.lakehouse.delta_log import DataFile
+from stedi_assets.lakehouse.file_statistics import statistics_of_rows
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
@@ -100,7 +101,7 @@ class SmallFiles:
         data = body.getvalue()
         self.store.put(f"{table.path}/{path}", data)
         self._keep(f"{table.path}/{path}", rows)
-        return NewFile(path, len(data), partition, _statistics(table, rows))
+        return NewFile(path, len(data), partition, statistics_of_rows(table, rows))
 
 
 def _parts(table: Table, rows: Any) -> Iterable[tuple[str | None, Any]]:
@@ -115,25 +116,3 @@ def _parts(table: Table, rows: Any) -> Iterable[tuple[str | None, Any]]:
         return
     for value in pc.unique(rows[column]):
         yield str(value.as_py()), rows.filter(pc.equal(rows[column], value))
-
-
-def _statistics(table: Table, rows: Any) -> dict[str, Any]:
-    """As `delta_commit.statistics_of`."""
-    import pyarrow.compute as pc
-
-    least: dict[str, Any] = {}
-    most: dict[str, Any] = {}
-    for name in (table.time_column, "ingest_date"):
-        if name and name in rows.column_names and name != table.partition_column:
-            extremes = pc.min_max(rows[name]).as_py()
-            if extremes["min"] is not None:
-                least[name], most[name] = plain(extremes["min"]), plain(extremes["max"])
-    nulls = {}
-    if table.entity is not None:
-        nulls["_corrupt_record"] = rows["_corrupt_record"].null_count
-    return {
-        "numRecords": rows.num_rows,
-        "minValues": least,
-        "maxValues": most,
-        "nullCount": nulls,
-    }
