@@ -8,11 +8,13 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate
-from stedi_assets.incremental.pipeline import Batch, Pipeline
+from stedi_assets.incremental.pipeline import Batch, InputsChangedError, Pipeline
 from stedi_assets.lakehouse.dates import days_between
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import TABLES, Table
+
+_RETRIES = 3
 
 
 class LakehouseIOManager(dg.IOManager):
@@ -36,10 +38,15 @@ class LakehouseIOManager(dg.IOManager):
         table = TABLES[context.asset_key.path[-1]]
         days = _days(table, lambda _output: context.asset_partition_key_range)
         start = time.monotonic()
-        with redact_engine_errors(f"Writing {table.name}", self.pipeline.settings.spark):
-            log = self.pipeline.write(
-                table, days if table.partitioned else None, obj, context.run_id
-            )
+        try:
+            with redact_engine_errors(f"Writing {table.name}", self.pipeline.settings.spark):
+                log = self.pipeline.write(
+                    table, days if table.partitioned else None, obj, context.run_id
+                )
+        except InputsChangedError as error:
+            # Another run was first: the step reads anew and computes again.
+            self.pipeline.refresh()
+            raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=1) from error
         took = rate(log, days, time.monotonic() - start)
         _report(context, self.pipeline, table, log, days, took)
         for event in landed_observations(table, obj):
