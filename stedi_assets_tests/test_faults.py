@@ -164,7 +164,9 @@ def test_a_full_disk_on_the_server_fails_the_run_in_one_line_and_room_mends_it(o
     resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, (2000, before[1]))
     full = subprocess.run(COMMAND, capture_output=True, text=True)
     assert full.returncode == 1
-    told = r"StediError: (S3 at http\S+ failed at (writing|locking)|\w+ was not (created|written)).+"
+    told = (
+        r"StediError: (S3 at http\S+ failed at (writing|locking)|\w+ was not (created|written)).+"
+    )
     assert re.search(told, said_by(full))
     resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, before)
     assert subprocess.run(COMMAND, capture_output=True).returncode == 0

@@ -108,12 +108,14 @@ def _build_what_can_be(
         group = groups.pop(0)
         try:
             log = build(pipeline, table, group or None, run_id)
-        except StediError as error:
+        except Exception as error:  # whatever it is, it holds up no other date, nor privacy
             assert_all_answer(pipeline)
             if len(group) > 1:
                 groups = [[day] for day in group] + groups
             else:
-                result.failures.append(f"{table.name} {described(group)}: {error}".strip())
+                # Another's message may quote data: of that, only its class is said.
+                cause = str(error) if isinstance(error, StediError) else type(error).__name__
+                result.failures.append(f"{table.name} {described(group)}: {cause}".strip())
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
