@@ -34,12 +34,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalS3]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def session_environment(request: pytest.FixtureRequest) -> Iterator[None]:
+def session_environment(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
     """The person's own lake, keys and Dagster home are out of reach of every test."""
     before = dict(os.environ)
     for name in list(os.environ):
         if name.startswith(("AWS_", "STEDI_", "DAGSTER_")) and name not in OURS:
             del os.environ[name]
+    os.environ["STEDI_HOME"] = str(tmp_path_factory.mktemp("home"))  # not the clone's .stedi
     os.environ["STEDI_ERROR_LOG"] = "off"  # tests leave nothing behind
     if not all(item.get_closest_marker("unit") for item in request.session.items):
         server = request.getfixturevalue("server")
