@@ -33,11 +33,6 @@ class S3ProxyProcess:
         """From here on requests go by this one."""
         self._ask("fault", fault)
 
-    def take_log(self) -> list[Request]:
-        """The requests since it was last taken."""
-        found: list[Request] = self._ask("log", None)
-        return found
-
     def _ask(self, what: str, value: object) -> Any:
         self._pipe.send((what, value))
         return self._pipe.recv()

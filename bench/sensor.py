@@ -38,9 +38,9 @@ def land(lake: Any, days: list[date], objects: int) -> None:
 
 def settle(pipeline: Any) -> None:
     """The tables and ledgers as they are once everything was built: none of the objects is read."""
-    from stedi_assets.incremental.change_detection import list_landing
     from stedi_assets.incremental.pipeline import Batch
-    from stedi_assets.incremental.reconcile import refresh
+    from stedi_assets.incremental.reconcile import build_out_of_date
+    from stedi_assets.landing.listing import list_landing
 
     listing = list_landing(pipeline.lakehouse.store)
     times = {landed: time.timestamp() for landed, time in listing.last_modified.items()}
@@ -50,7 +50,7 @@ def settle(pipeline: Any) -> None:
         rows = pipeline.lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
         state = pipeline.state(with_membership=False)
         pipeline.write(table, list(found), Batch(rows, state, 0, found, times))
-    failures = refresh(pipeline).failures
+    failures = build_out_of_date(pipeline).failures
     if failures:
         raise SystemExit("\n".join(failures))
 

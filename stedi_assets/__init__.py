@@ -1,4 +1,4 @@
-"""The STEDI lakehouse as Dagster assets; start reading at `definitions.py` or `assets/`."""
+"""The STEDI lakehouse as Dagster assets; start reading at `definitions.py` or `tables/`."""
 
 import gc
 

@@ -1,5 +1,8 @@
 """Drives the real sensor and the runs that it requests, as Dagster's daemon would."""
 
+import subprocess
+import sys
+
 import dagster as dg
 
 from stedi_assets.defs.sensors import ROUNDS, landing_sensor
@@ -42,3 +45,9 @@ def until_quiet(lake, instance: dg.DagsterInstance, most: int = 200) -> list[dg.
             requested.append(request)
         assert len(requested) < most, "it does not become quiet"
     return requested
+
+
+def catch_up_elsewhere() -> None:
+    """Catch up in a process of its own, on the lake of the environment."""
+    command = [sys.executable, "-m", "stedi_assets.cli", "catch-up"]
+    subprocess.run(command, capture_output=True, check=True)

@@ -199,8 +199,8 @@ class Lakehouse(World):
         """At its nth write to S3."""
         self.land_these(first)
         command = [sys.executable, "-m", "stedi_assets.cli", "catch-up"]
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, **quiet) as process:  # type: ignore[call-overload]
+        nowhere = subprocess.DEVNULL
+        with subprocess.Popen(command, stdout=nowhere, stderr=nowhere) as process:
             self.disturbed(Faults({}, False, (nth, when), process.pid), process.wait)
 
     @rule(first=FIRST)

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from dagster._utils.error import SerializableErrorInfo
 
 from stedi_assets.defs import alerts
 from stedi_assets.errors import StediError
+from stedi_assets_tests.waiting import free_port
 
 PERSON = "ada.abara.1@example.com"
 
@@ -122,12 +122,6 @@ def instance(fresh_home: Path, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
     shutil.copytree(fresh_home, tmp_path, dirs_exist_ok=True)
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         yield instance
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> str | None:

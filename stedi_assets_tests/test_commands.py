@@ -17,7 +17,7 @@ from stedi_assets.defs.materialize import landing_warnings, split_dates
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.settings import today
 from stedi_assets.spark.session import SparkSessions
-from stedi_assets_tests.test_local import until
+from stedi_assets_tests.waiting import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
 
@@ -71,17 +71,23 @@ def test_local_passes_on_exit_codes_and_hides_the_persons_aws_settings(run):
     assert "AWS_ROLE_ARN" not in said
 
 
-def test_ctrl_c_ends_the_command_and_then_the_server(run, tmp_path):
+def test_ctrl_c_ends_the_command_and_then_the_server(tmp_path):
     process = subprocess.Popen(
         [STEDI, "local", "--", "sh", "-c", "touch started; sleep 60"],
         cwd=tmp_path,
+        env=os.environ | {"STEDI_HOME": str(tmp_path / ".stedi")},
         stdin=subprocess.DEVNULL,
         start_new_session=True,
     )
-    until((tmp_path / "started").exists)
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
-    assert servers(tmp_path / ".stedi/s3") == []
+    try:
+        until((tmp_path / "started").exists)
+        assert servers(tmp_path / ".stedi/s3")
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(30) == 130
+        assert servers(tmp_path / ".stedi/s3") == []
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_without_a_running_lake_dagster_says_what_to_run(run):

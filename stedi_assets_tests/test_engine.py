@@ -18,6 +18,7 @@ from stedi_assets.spark import options, preflight
 from stedi_assets.spark.options import server_options
 from stedi_assets.spark.preflight import check_engine
 from stedi_assets.spark.session import SparkSessions
+from stedi_assets_tests.waiting import free_port
 
 
 def refusal(monkeypatch, spark: str) -> str:
@@ -27,12 +28,6 @@ def refusal(monkeypatch, spark: str) -> str:
         _ = SparkSessions().spark_session
     assert "\n" not in str(error.value)
     return str(error.value)
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def java(folder: Path, version: str) -> Path:
@@ -153,6 +148,7 @@ import botocore.session
 from botocore.credentials import RefreshableCredentials
 from stedi_assets.spark import options
 from stedi_assets.settings import load_settings
+from stedi_assets_tests.waiting import free_port
 soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
 role = RefreshableCredentials("key of a role", "secret of a role", "token", soon, dict, "iam-role")
 botocore.session.Session.get_credentials = lambda self: role

@@ -5,14 +5,12 @@ import os
 import random
 import re
 import resource
-import shutil
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from datetime import date, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -24,13 +22,14 @@ from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import landed_dates
 from stedi_assets.landing.object_text import landed_text
 from stedi_assets.local import s3_server as local
+from stedi_assets.local import seaweedfs
 from stedi_assets.privacy.vacuum import erase_versions
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.conftest import SALT, TestLake
+from stedi_assets_tests.driver import catch_up_elsewhere
 from stedi_assets_tests.odd_data import DATES, plain_objects
 from stedi_assets_tests.test_catch_up import DATES as DAYS
 from stedi_assets_tests.test_catch_up import landed, person, phone, three_days
-from stedi_assets_tests.test_local import until
 
 COMMAND = [sys.executable, "-m", "dagster", "asset", "materialize", "--select", "*"]
 COMMAND += ["-m", "stedi_assets.definitions", "--partition", str(DATES[0])]
@@ -123,12 +122,6 @@ def own_server(tmp_path, monkeypatch):
         yield server
 
 
-def catch_up_elsewhere() -> None:
-    """In a process of its own: Sail in this one knows the session's server."""
-    command = [sys.executable, "-m", "stedi_assets.cli", "catch-up"]
-    subprocess.run(command, capture_output=True, check=True)
-
-
 def said_by(process: "subprocess.CompletedProcess[str]") -> str:
     return process.stdout + process.stderr
 
@@ -162,13 +155,15 @@ def test_a_full_disk_on_the_server_fails_the_run_in_one_line_and_room_mends_it(o
     lake.lake.check()
     before = resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE)
     resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, (2000, before[1]))
-    full = subprocess.run(COMMAND, capture_output=True, text=True)
+    try:
+        full = subprocess.run(COMMAND, capture_output=True, text=True)
+    finally:  # without room the server does not end when it is asked to
+        resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, before)
     assert full.returncode == 1
     told = (
         r"StediError: (S3 at http\S+ failed at (writing|locking)|\w+ was not (created|written)).+"
     )
     assert re.search(told, said_by(full))
-    resource.prlimit(own_server.pid, resource.RLIMIT_FSIZE, before)
     assert subprocess.run(COMMAND, capture_output=True).returncode == 0
     catch_up_elsewhere()
     assert lake.differences() == {}
@@ -181,24 +176,13 @@ def test_a_server_that_stops_and_starts_during_a_run_loses_nothing(own_server, t
     process = run()
     while not list(lake.lake.objects("_stedi/ledger/")) and process.poll() is None:
         time.sleep(0.05)
-    arguments = Path(f"/proc/{own_server.pid}/cmdline").read_bytes().split(b"\0")[:-1]
-    keys = {"AWS_ACCESS_KEY_ID": own_server.access_key}
-    keys["AWS_SECRET_ACCESS_KEY"] = own_server.secret_key
+    ports = seaweedfs.ports_of(tmp_path / "s3", own_server.pid)
     os.kill(own_server.pid, signal.SIGTERM)
     os.waitpid(own_server.pid, 0)
-    for state in (tmp_path / "s3").glob("m[0-9]*"):
-        shutil.rmtree(state)
-    again = subprocess.Popen(
-        arguments, env={"PATH": os.environ["PATH"]} | keys, stderr=subprocess.DEVNULL
-    )
-    try:
-        assert process.wait() in (0, 1)
-        until(lambda: local._answers(own_server))
-        catch_up_elsewhere()
-        assert lake.differences() == {}
-    finally:
-        again.terminate()
-        again.wait()
+    local._start(tmp_path / "s3", ports)
+    assert process.wait() in (0, 1)
+    catch_up_elsewhere()
+    assert lake.differences() == {}
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.lake_settings import SETTINGS_FILE, check_lake_settings
 from stedi_assets.settings import Settings
 
@@ -27,9 +28,15 @@ class Store:
         return None if text is None else json.loads(text)
 
     def put_json(self, path: str, value: object) -> None:
+        self.put(path, json.dumps(value).encode())
+
+    def put(self, path: str, body: bytes, **condition: str) -> str:
         if self.read_only:
             raise StediError("may not")
-        self.files[path] = json.dumps(value)
+        if condition and path in self.files:
+            raise PreconditionError("it is there already")
+        self.files[path] = body.decode()
+        return "etag"
 
 
 def old_fingerprint() -> str:
@@ -100,3 +107,18 @@ def test_a_fingerprint_that_cannot_be_read_is_no_ones(old_lake, broken):
     old_lake.put_json(SETTINGS_FILE, kept)
     with pytest.raises(StediError, match="another salt"):
         check_lake_settings(old_lake)
+
+
+def test_of_two_processes_that_make_a_lake_at_once_the_second_is_refused_where_it_differs():
+    class Late(Store):
+        """Another process writes its settings between this one's look and its write."""
+
+        def put(self, path: str, body: bytes, **condition: str) -> str:
+            if not self.files:
+                other = Store(dataclasses.replace(OURS, subject_salt="another salt, long enough"))
+                check_lake_settings(other)
+                self.files |= other.files
+            return super().put(path, body, **condition)
+
+    with pytest.raises(StediError, match="another salt"):
+        check_lake_settings(Late())

@@ -17,6 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from stedi_assets.local import s3_server as local
 from stedi_assets.local import seaweedfs
+from stedi_assets_tests.waiting import until
 
 RUN = """
 import sys
@@ -66,14 +67,6 @@ def servers(folder: Path) -> list[int]:
     )
     lines = (line.split(maxsplit=1) for line in ps.stdout.splitlines())
     return [int(pid) for pid, arguments in lines if f" -dir={folder} " in f"{arguments} "]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait until a condition holds, half a minute at most."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def holding(start: Callable[..., subprocess.Popen[str]], mark: Path) -> subprocess.Popen[str]:

@@ -3,8 +3,6 @@
 Each ends in `up_to_date`: one catch-up makes every table the reference's, a second does nothing.
 """
 
-import subprocess
-import sys
 from datetime import date, timedelta
 
 import pytest
@@ -14,6 +12,7 @@ from deltalake import DeltaTable
 from stedi_assets.cli.main import main
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams
+from stedi_assets_tests.driver import catch_up_elsewhere
 from stedi_assets_tests.odd_data import T0
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 
@@ -22,12 +21,6 @@ def up_to_date(lake) -> None:
     lake.catch_up()
     assert lake.differences() == {}
     assert lake.catch_up() == 0
-
-
-def elsewhere() -> None:
-    """Catch up in a process of its own."""
-    command = [sys.executable, "-m", "stedi_assets.cli", "catch-up"]
-    subprocess.run(command, capture_output=True, check=True)
 
 
 def keys(lake, path: str) -> list[str]:
@@ -130,7 +123,7 @@ def test_a_slow_run_that_read_before_a_withdrawal_reads_again_before_it_commits(
 
     def withdraw() -> None:
         lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
-        elsewhere()
+        catch_up_elsewhere()
 
     last = list(TABLES)[list(TABLES).index(table) :]
     with seams.before_write(table, withdraw):

@@ -5,7 +5,6 @@ from datetime import date, timedelta
 
 import pytest
 
-from stedi_assets.incremental.change_detection import LandingListing
 from stedi_assets.incremental.ledger import Ledger, LedgerEntry, PartitionKey, files_of
 from stedi_assets.incremental.membership import Membership
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, landing_inputs
@@ -13,11 +12,11 @@ from stedi_assets.incremental.planner import PlannedRun, out_of_date, plan_runs
 from stedi_assets.lakehouse.dates import contiguous_ranges, described, on_days
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import BUILD_ORDER, TABLES
 
 pytestmark = pytest.mark.unit
 DAYS = [date(2022, 6, 18) + timedelta(n) for n in range(5)]
-LANDING = ("customer_landing", "accelerometer_landing", "step_trainer_landing")
 TRUSTED, PAIRS = TABLES["accelerometer_trusted"], TABLES["machine_learning_curated"]
 
 

@@ -10,8 +10,8 @@ from stedi_assets.defs import sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
-from stedi_assets.incremental.change_detection import LandingListing
 from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.listing import LandingListing
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, plain_objects

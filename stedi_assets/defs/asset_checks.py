@@ -23,7 +23,7 @@ def days_of_run(context: dg.AssetCheckExecutionContext) -> Days:
 
 def _outcome(check: Check, pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     doing = f"The check {check.__name__} of {table.name}"
-    with redact_engine_errors(doing, pipeline.settings.spark):
+    with redact_engine_errors(doing):
         return check(pipeline, table, days)
 
 

@@ -27,7 +27,7 @@ class LakehouseIOManager(dg.IOManager):
         """An upstream table, or landed objects, as far as the dates being written need it."""
         table = TABLES[context.step_context.op.name]
         upstream = context.asset_key.path[-1]
-        with redact_engine_errors(f"Reading {upstream}", self.pipeline.settings.spark):
+        with redact_engine_errors(f"Reading {upstream}"):
             days = _days(table, context.step_context.asset_partition_key_range_for_output)
             if table.zone == "landing":
                 return self.pipeline.read_landing(table, days)
@@ -39,13 +39,12 @@ class LakehouseIOManager(dg.IOManager):
         days = _days(table, lambda _output: context.asset_partition_key_range)
         start = time.monotonic()
         try:
-            with redact_engine_errors(f"Writing {table.name}", self.pipeline.settings.spark):
+            with redact_engine_errors(f"Writing {table.name}"):
                 log = self.pipeline.write(
                     table, days if table.partitioned else None, obj, context.run_id
                 )
         except InputsChangedError as error:
             # Another run was first: the step reads anew and computes again.
-            self.pipeline.refresh()
             raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=1) from error
         took = rate(log, days, time.monotonic() - start)
         _report(context, self.pipeline, table, log, days, took)

@@ -13,7 +13,7 @@ from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
-from stedi_assets.incremental.reconcile import BuiltTable, refresh
+from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
@@ -44,7 +44,7 @@ def build_what_is_out_of_date(
 
 def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
     """Build, check and report every partition that is out of date; what failed, a line each."""
-    refreshed = refresh(pipeline, context.run_id, context.log.info)
+    refreshed = build_out_of_date(pipeline, context.run_id, context.log.info)
     for built in refreshed.built:
         for event in materializations(pipeline, built):
             context.log_event(event)
@@ -109,8 +109,7 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
         )
         metadata["why"] = why
         if built.before:
-            before = built.before.by_date.get(day, []) if day else built.before.files
-            metadata["rows_before"] = sum(file.rows for file in before)
+            metadata["rows_before"] = sum(file.rows for file in built.before.of(day))
         entry = ledger.entries.get(day)
         tags = {"dagster/data_version": entry.identity} if entry else {}
         events.append(

@@ -15,7 +15,8 @@ from stedi_assets.defs import charts
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.tables.schemas import ENTITIES, TABLES, Table
+from stedi_assets.tables.plausible_times import TIME_COLUMNS
+from stedi_assets.tables.schemas import TABLES, Table
 
 PREVIEW_ROWS = 3
 MASK = "•••"
@@ -27,15 +28,7 @@ _PAUSE = 1_800_000  # ms
 _FEW_FILES = 100
 _LONGEST = 24
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_TIMES = {
-    column.name
-    for columns in (
-        *(e.fields for e in ENTITIES.values()),
-        *(t.columns for t in TABLES.values()),
-    )
-    for column in columns
-    if column.type == "bigint" and "ms since the epoch" in column.description
-}
+_TIMES = {name for names in TIME_COLUMNS.values() for name in names}
 
 
 def materialization_metadata(
@@ -50,39 +43,39 @@ def materialization_metadata(
 
     with_preview: with picture and preview, which read one file; for the newest date of a range.
     """
-    files = log.of(day, day)
-    metadata: dict[str, Any] = {}
+    files = log.of(day)
+    shown: dict[str, Any] = {}
     if with_preview:
-        metadata |= _illustrated(pipeline, table, log, files)
-    metadata |= _numbers(table, log, files, day)
+        try:
+            shown = _illustrated(pipeline, table, log, files)
+        except Exception as error:  # the table is written: no run fails for what is shown of it
+            shown = {"preview": dg.MetadataValue.md(f"Not shown: {type(error).__name__}.")}
+    metadata = shown | _numbers(table, log, files, day)
     metadata["dagster/uri"] = pipeline.lakehouse.store.settings.uri(table.path)
-    if table.name == "customers_curated":
-        metadata |= {f"customers_{name}": n for name, n in _customers(pipeline).items()}
     return metadata
 
 
 def rate(log: TableLog, days: Collection[date], seconds: float) -> dict[str, int | float]:
     """How long a run took to compute and write a table's dates (none: all of it), and how fast."""
-    files = [file for day in days for file in log.by_date.get(day, ())] if days else log.files
+    files = [file for day in days for file in log.of(day)] if days else log.files
     rows = sum(file.rows for file in files)
     return {"run_seconds": round(seconds, 3), "run_rows_per_second": round(rows / seconds)}
 
 
 def _illustrated(
-    pipeline: Pipeline, table: Table, log: TableLog, files: list[DataFile]
+    pipeline: Pipeline, table: Table, log: TableLog, files: Sequence[DataFile]
 ) -> dict[str, Any]:
-    """Picture and preview, from the first rows of one file."""
+    """Picture, preview and customer counts, from the first rows of one file and what is counted."""
     rows = first_rows(pipeline.lakehouse.store, table, files)
-    shown = {"preview": dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))}
-    try:
-        picture = _picture(pipeline, table, log, rows)
-    except Exception as error:  # the table is written: no run fails for its picture
-        picture = f"Not drawn: {type(error).__name__}."
-    return {"picture": dg.MetadataValue.md(picture), **shown} if picture else shown
+    shown: dict[str, Any] = {"preview": dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))}
+    customers = _customers(pipeline) if table.name == "customers_curated" else {}
+    if picture := _picture(table, log, rows, customers):
+        shown = {"picture": dg.MetadataValue.md(picture), **shown}
+    return shown | {f"customers_{name}": count for name, count in customers.items()}
 
 
 def _numbers(
-    table: Table, log: TableLog, files: list[DataFile], day: date | None
+    table: Table, log: TableLog, files: Sequence[DataFile], day: date | None
 ) -> dict[str, int | float]:
     """Counts and sizes, of the date and of the table."""
     numbers: dict[str, int | float] = {
@@ -131,7 +124,7 @@ def _customers(pipeline: Pipeline) -> dict[str, int]:
 
 
 def _picture(
-    pipeline: Pipeline, table: Table, log: TableLog, rows: list[dict[str, Any]]
+    table: Table, log: TableLog, rows: list[dict[str, Any]], customers: Mapping[str, int]
 ) -> str | None:
     """The table's picture; None where it has none or nothing to draw."""
     if table.zone == "landing":
@@ -140,8 +133,7 @@ def _picture(
         }
         return charts.records_by_date(log.rows_by_date(), malformed)
     if table.name == "customers_curated":
-        stages = {name.replace("_", " "): n for name, n in _customers(pipeline).items()}
-        return charts.funnel(stages)
+        return charts.funnel({name.replace("_", " "): n for name, n in customers.items()})
     if table.name == "machine_learning_curated" and rows:
         return charts.training_pairs(**session(rows), pairs=log.rows_by_date())
     return None

@@ -14,27 +14,26 @@ import dagster as dg
 from stedi_assets.aws import aws_client
 from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.change_detection import (
-    EVERYTHING,
-    LandingListing,
-    LandingPartition,
-    OpenRange,
-    list_landing,
-)
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
-    everything_out_of_date,
-    out_of_date,
+    downstream_out_of_date,
+    landing_out_of_date,
     plan_runs,
 )
 from stedi_assets.incremental.reconcile import built_dates
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.landing.events import EventQueue, LandingEvents
 from stedi_assets.landing.layout import landed_dates
+from stedi_assets.landing.listing import (
+    EVERYTHING,
+    LandingListing,
+    LandingPartition,
+    OpenRange,
+    list_landing,
+)
 from stedi_assets.settings import today
-from stedi_assets.tables.schemas import ENTITIES, TABLES
 
 SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
@@ -106,13 +105,14 @@ def received_events(pipeline: Pipeline) -> LandingEvents | None:
 
 def _decided(pipeline: Pipeline, listing: LandingListing, named: Collection[date]) -> list[date]:
     """The named dates of which nothing is left to build: their messages may be deleted."""
-    state = pipeline.state(with_membership=False)
-    waiting = {
-        day
-        for entity in ENTITIES
-        for day in out_of_date(state, TABLES[f"{entity}_landing"], listing)
-    }
+    waiting = _waiting(pipeline, listing)
     return [day for day in named if day not in waiting]
+
+
+def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
+    """The listed dates that some landing table is to be built for."""
+    landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
+    return {day for reasons in landing.values() for day in reasons if day}
 
 
 def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunRequest]:
@@ -121,12 +121,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the refresh, so that one bad date holds up no other.
     """
-    state = pipeline.state(with_membership=False)
-    landing = {
-        name: reasons
-        for name in (f"{entity}_landing" for entity in ENTITIES)
-        if (reasons := out_of_date(state, TABLES[name], listing))
-    }
+    landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
     pending = _pending(pipeline, listing, landing)
     ready: dict[str, Reasons] = {
         name: {day: why for day, why in reasons.items() if day not in pending}
@@ -134,16 +129,11 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     }
     ready = {name: reasons for name, reasons in ready.items() if reasons}
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
-    stale = {**ready, **_downstream(pipeline, listing)}
+    stale = {**ready, **downstream_out_of_date(pipeline.state())}
     planned = plan_runs(stale, built_dates(pipeline))
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
     return [_run_request(run, listing, stale) for run in [*planned, *singles, *last]]
-
-
-def _downstream(pipeline: Pipeline, listing: LandingListing) -> dict[str, Reasons]:
-    stale = everything_out_of_date(pipeline.state(), listing)
-    return {name: reasons for name, reasons in stale.items() if TABLES[name].zone != "landing"}
 
 
 def _pending(
@@ -269,14 +259,7 @@ def landing_sensor(
 
 
 def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:
-    state = pipeline.state(with_membership=False)
-    waiting = {
-        day
-        for entity in ENTITIES
-        for day in out_of_date(state, TABLES[f"{entity}_landing"], listing)
-        if day
-    }
-    if waiting:
+    if waiting := _waiting(pipeline, listing):
         return f"Objects are still landing on {described(waiting)}: waiting until it is quiet."
     return "All tables are up to date."
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pyspark.sql import functions as F
 
-from stedi_assets.incremental.change_detection import list_landing
 from stedi_assets.incremental.inputs import read_with_lookback
 from stedi_assets.incremental.partition_inputs import landing_inputs
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, rolled_up
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.lakehouse.delta_log import DataFile
+from stedi_assets.landing.listing import list_landing
 from stedi_assets.privacy.audit import audit_rows, landed_again
 from stedi_assets.settings import today
 from stedi_assets.tables.plausible_times import implausible_times

@@ -5,14 +5,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from stedi_assets.incremental.change_detection import list_landing
-from stedi_assets.incremental.membership import readers
+from stedi_assets.incremental.membership import users_with_readings
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
 from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.listing import list_landing
 from stedi_assets.landing.reader import read_landed
 from stedi_assets.tables.rules import consent
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
@@ -42,7 +42,7 @@ def read_upstream(
         users = rolled_up(lakehouse, DATES_OF_USERS, state.logs["accelerometer_landing"])
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
-        return readers(users, consent(trusted, scope)).select("user"), rows
+        return users_with_readings(users, consent(trusted, scope)).select("user"), rows
     if not TABLES[upstream].partitioned:
         return _read(lakehouse, state, upstream), rows
     return read_with_lookback(lakehouse, state, TABLES[upstream], days, table.rows_from)

@@ -14,8 +14,8 @@ from datetime import date
 from typing import Any
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.client import PreconditionError
-from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
+from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
@@ -70,10 +70,7 @@ class Ledger:
 
 def files_of(log: TableLog | None, key: PartitionKey) -> str:
     """The identity of a partition's data files (of all files, where the key is None)."""
-    if log is None:
-        return fingerprint(())
-    files: Iterable[DataFile] = log.files if key is None else log.by_date.get(key, ())
-    return fingerprint(file.path for file in files)
+    return fingerprint(file.path for file in log.of(key)) if log else fingerprint(())
 
 
 def _path(table: Table) -> str:
@@ -118,7 +115,7 @@ def record(
         try:
             data = json.dumps(body, separators=(",", ":")).encode()
             etag = store.put(_path(table), data, **condition)
-        except PreconditionError:
+        except (PreconditionError, GoneError):  # gone: AWS's answer where there is no object
             ledger = read_ledger(store, table)
         else:
             return replace(ledger, table_id=table_id, entries=merged, etag=etag)

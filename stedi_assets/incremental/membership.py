@@ -80,14 +80,12 @@ def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> 
 
     logs: of the landing tables; the roll-ups are brought up to date with them.
     """
-    with redact_engine_errors("Computing membership", lakehouse.store.settings.spark):
+    with redact_engine_errors("Computing membership"):
         rows = _sets(lakehouse, logs, consent_scope).collect()
     sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
     for table, day, people, left, right in rows:
-        sets.setdefault(table, {})[day] = (
-            people,
-            f"{left & (2**64 - 1):016x}{right & (2**64 - 1):016x}",
-        )
+        hashed = f"{left & _UNSIGNED:016x}{right & _UNSIGNED:016x}"
+        sets.setdefault(table, {})[day] = (people, hashed)
     membership = Membership(membership_key(logs, consent_scope), sets)
     lakehouse.store.put_json(
         MEMBERSHIP_PATH,
@@ -99,7 +97,7 @@ def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> 
     return membership
 
 
-def readers(dates_of_users: "DataFrame", consenting: "DataFrame") -> "DataFrame":
+def users_with_readings(dates_of_users: "DataFrame", consenting: "DataFrame") -> "DataFrame":
     """The days with readings that count, of consenting people: `user`, `since`, `ingest_date`.
 
     Who is in it has a row in `accelerometer_trusted`. consenting: as `rules.consent` gives it.
@@ -124,9 +122,9 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
     columns = ("email", "serialNumber", "shareWithResearchAsOfDate")
     current = lakehouse.held(current_records(customers).select(*columns), rows)
     trusted = current.where(consents())
-    readings = readers(users, consent(trusted, consent_scope))
-    readers_ = readings.select(F.col("user").alias("email")).distinct()
-    curated = trusted.join(readers_, "email", "left_semi")
+    readings = users_with_readings(users, consent(trusted, consent_scope))
+    with_readings = readings.select(F.col("user").alias("email")).distinct()
+    curated = trusted.join(with_readings, "email", "left_semi")
     # Each device with those of its claimants who are in, and whether it is theirs alone.
     owners = device_owners(current, curated).select("serialNumber", F.lit(True).alias("sole"))
     claims = curated.select("serialNumber", F.col("email").alias("user"))
@@ -138,7 +136,7 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
             "serialNumber", F.lit("").alias("user"), "ingest_date"
         ),
         "machine_learning_curated": claimed.select("serialNumber", "user", "ingest_date"),
-        "customers_curated": readers_.select("email", F.lit("").alias("user"), nowhere),
+        "customers_curated": with_readings.select("email", F.lit("").alias("user"), nowhere),
         # How many customers there are, consenting or not: for metadata only, nothing depends on it.
         "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),
     }

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from stedi_assets.incremental.change_detection import LandingListing
 from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fingerprint
 from stedi_assets.incremental.membership import Membership
 from stedi_assets.lakehouse.dates import TimeInterval, merged, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import Table
 
 Inputs = dict[str, str]  # what is read -> its identity
@@ -58,9 +58,7 @@ def landing_inputs(objects: Iterable[LandedObject]) -> Inputs:
     return {"objects": objects_identity(objects), "rules": RULES_VERSION}
 
 
-def listed_inputs(
-    state: LakeState, table: Table, listing: LandingListing
-) -> dict[PartitionKey, Inputs]:
+def listed_inputs(table: Table, listing: LandingListing) -> dict[PartitionKey, Inputs]:
     """What every partition of a landing table would be built from, of the dates that are listed."""
     assert table.entity is not None
     return {

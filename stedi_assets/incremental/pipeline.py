@@ -143,6 +143,28 @@ class Pipeline:
             )
         return log
 
+    def _assert_nothing_changed(
+        self, table: Table, keys: Sequence[PartitionKey], state: LakeState
+    ) -> None:
+        upstream = [TABLES[name] for name in table.upstream]
+        self.lakehouse.refresh([table, *upstream])
+        log, before = self.lakehouse.log(table), state.logs[table.name]
+        same_table = (log and log.table_id) == (before and before.table_id)
+        unchanged = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
+        changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
+        if not unchanged or changed:
+            # Membership may depend on tables that are not upstream, and whoever reads anew after
+            # a refusal needs ledgers that fit the logs.
+            self.refresh()
+        if unchanged and changed:
+            now, then = inputs_of(self.state(), table), inputs_of(state, table)
+            unchanged = all(now.get(key) == then.get(key) for key in keys)
+        if not unchanged:
+            raise InputsChangedError(
+                f"Another run wrote {table.name} or what it is made of while"
+                f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
+            )
+
     def _replace(self, table: Table, days: Collection[date] | None, batch: Batch) -> frozenset[str]:
         try:
             return self.lakehouse.replace(table, batch.frame, days, rows=batch.rows)
@@ -174,25 +196,6 @@ class Pipeline:
                 self.lakehouse.store, table, ledger, log.table_id, entries
             )
 
-    def _assert_nothing_changed(
-        self, table: Table, keys: Sequence[PartitionKey], state: LakeState
-    ) -> None:
-        upstream = [TABLES[name] for name in table.upstream]
-        self.lakehouse.refresh([table, *upstream])
-        log, before = self.lakehouse.log(table), state.logs[table.name]
-        same_table = (log and log.table_id) == (before and before.table_id)
-        unchanged = same_table and all(files_of(log, key) == files_of(before, key) for key in keys)
-        changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
-        if unchanged and changed:
-            self.refresh()  # membership may depend on tables that are not upstream
-            now, then = inputs_of(self.state(), table), inputs_of(state, table)
-            unchanged = all(now.get(key) == then.get(key) for key in keys)
-        if not unchanged:
-            raise InputsChangedError(
-                f"Another run wrote {table.name} or what it is made of while"
-                f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
-            )
-
 
 def _entries(
     table: Table,
@@ -208,7 +211,7 @@ def _entries(
         if key not in wanted:
             entries[key] = None
             continue
-        files = log.files if key is None else log.by_date.get(key, [])
+        files = log.of(key)
         objects = batch.listings.get(key, []) if key else []
         entries[key] = LedgerEntry(
             wanted[key],

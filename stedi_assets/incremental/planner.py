@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
-from stedi_assets.incremental.change_detection import LandingListing
 from stedi_assets.incremental.ledger import PartitionKey, files_of
 from stedi_assets.incremental.partition_inputs import (
     Inputs,
@@ -17,7 +16,8 @@ from stedi_assets.incremental.partition_inputs import (
     listed_inputs,
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, days_between, described
-from stedi_assets.tables.schemas import BUILD_ORDER, TABLES, Table
+from stedi_assets.landing.listing import LandingListing
+from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
 Reasons = dict[PartitionKey, str]
 
@@ -55,7 +55,7 @@ def out_of_date(state: LakeState, table: Table, listing: LandingListing | None =
     known: set[PartitionKey]
     if table.zone == "landing":
         assert listing is not None, "a landing table follows from what is listed"
-        wanted = listed_inputs(state, table, listing)
+        wanted = listed_inputs(table, listing)
         entered = {*ledger.entries, *_days(state, table)}
         known = {day for day in entered if day and listing.covers(day)}
     else:
@@ -90,9 +90,17 @@ def _changed(before: Mapping[str, str], now: Inputs) -> str:
     return ", ".join(sorted(n for n in {*before, *now} if before.get(n) != now.get(n)))
 
 
-def everything_out_of_date(state: LakeState, listing: LandingListing) -> dict[str, Reasons]:
-    """What is out of date, by table, in the order in which it can be built; {}: nothing."""
-    reasons = {name: out_of_date(state, TABLES[name], listing) for name in BUILD_ORDER}
+def landing_out_of_date(state: LakeState, listing: LandingListing) -> dict[str, Reasons]:
+    """What is out of date of the landing tables, by table; {}: nothing."""
+    names = [f"{entity}_landing" for entity in ENTITIES]
+    reasons = {name: out_of_date(state, TABLES[name], listing) for name in names}
+    return {name: of_table for name, of_table in reasons.items() if of_table}
+
+
+def downstream_out_of_date(state: LakeState) -> dict[str, Reasons]:
+    """What is out of date of the tables after them, in the order in which it can be built."""
+    names = [name for name in BUILD_ORDER if TABLES[name].zone != "landing"]
+    reasons = {name: out_of_date(state, TABLES[name]) for name in names}
     return {name: of_table for name, of_table in reasons.items() if of_table}
 
 
@@ -104,7 +112,7 @@ def plan_runs(
     Dates that were never built are run as assets, a contiguous range of them at a time; so is a
     single range of dates where nothing else is out of date. Everything else is one refresh.
 
-    stale: from `everything_out_of_date`; built: the dates that some landing table has an entry of;
+    stale: what is out of date, by table; built: the dates that some landing table has an entry of;
     failed: dates that are left to the refresh, which builds what it can.
     """
     landed_dates = {

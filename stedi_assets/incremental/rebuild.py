@@ -16,6 +16,6 @@ def drop_tables(lake: ObjectStore) -> None:
         StediError: S3 refuses to list or delete.
     """
     for table in TABLES.values():
-        lake.delete([entry["Key"] for entry in lake.objects(f"{table.path}/")])
+        lake.delete_below(f"{table.path}/")
     stored = [entry["Key"] for entry in lake.objects("_stedi/")]
     lake.delete([key for key in stored if not key.startswith(_KEPT)])

@@ -1,4 +1,4 @@
-"""Brings the tables up to date: `refresh` does it in one go, `catch_up` plans and starts runs.
+"""Brings the tables up to date: `build_out_of_date` in one go, `catch_up` by runs that it plans.
 
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.change_detection import LandingListing, list_landing
 from stedi_assets.incremental.ledger import PartitionKey
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
-    everything_out_of_date,
+    downstream_out_of_date,
+    landing_out_of_date,
     out_of_date,
     plan_runs,
 )
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
@@ -39,7 +40,7 @@ class BuiltTable:
 
 
 @dataclass
-class RefreshResult:
+class BuildResult:
     """What a refresh did, and what it could not do: a line for each."""
 
     built: list[BuiltTable] = field(default_factory=list)
@@ -51,11 +52,9 @@ def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_i
 
     StediError where the engine or S3 fails, or others write the same all the time.
     """
+    scope = f" for {described(days)}" if days else ""
     for attempt in range(1, WRITE_ATTEMPTS + 1):
-        with redact_engine_errors(
-            f"Building {table.name}{f' for {described(days)}' if days else ''}",
-            pipeline.settings.spark,
-        ):
+        with redact_engine_errors(f"Building {table.name}{scope}"):
             try:
                 return pipeline.write(table, days, pipeline.read_and_compute(table, days), run_id)
             except InputsChangedError:
@@ -64,14 +63,14 @@ def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_i
     raise AssertionError("the last attempt returns or raises")
 
 
-def refresh(
+def build_out_of_date(
     pipeline: Pipeline, run_id: str = "", say: Callable[[str], None] = lambda _line: None
-) -> RefreshResult:
+) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
     say: takes a line about what is built and why.
     """
-    result = RefreshResult()
+    result = BuildResult()
     pipeline.refresh(verify_files=True)
     listing = list_landing(pipeline.lakehouse.store)
     for name in BUILD_ORDER:
@@ -98,7 +97,7 @@ def _described(reasons: Reasons) -> str:
 
 
 def _build_what_can_be(
-    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: RefreshResult
+    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: BuildResult
 ) -> None:
     """Build all partitions at once; where that fails, each by itself."""
     before = pipeline.lakehouse.log(table)
@@ -129,26 +128,16 @@ def assert_all_answer(pipeline: Pipeline) -> None:
 
 
 def find_out_of_date(
-    pipeline: Pipeline, *, verify_files: bool = True, excluded: Collection[date] = ()
+    pipeline: Pipeline, *, verify_files: bool = True
 ) -> tuple[dict[str, Reasons], LandingListing]:
     """What is out of date now, by table, and what has landed.
 
     While a landing table is out of date, the others are not checked: they depend on it.
-    excluded: landed dates that cannot be built, whose landing partitions are left as they are.
     """
     pipeline.refresh(verify_files=verify_files)
     listing = list_landing(pipeline.lakehouse.store)
-    state = pipeline.state(with_membership=False)
-    landing = {
-        name: {day: why for day, why in reasons.items() if day not in excluded}
-        for name in (f"{entity}_landing" for entity in ENTITIES)
-        if (reasons := out_of_date(state, TABLES[name], listing))
-    }
-    landing = {name: reasons for name, reasons in landing.items() if reasons}
-    if landing:
-        return landing, listing
-    stale = everything_out_of_date(pipeline.state(), listing)
-    return {n: r for n, r in stale.items() if TABLES[n].zone != "landing"}, listing
+    landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
+    return landing or downstream_out_of_date(pipeline.state()), listing
 
 
 def built_dates(pipeline: Pipeline) -> set[date]:

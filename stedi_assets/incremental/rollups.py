@@ -14,7 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.incremental.ledger import files_of
-from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.tables import Lakehouse
@@ -179,13 +179,13 @@ def _up_to_date(
     """The roll-up of some dates, after rebuilding those that differ from the source's."""
     wanted = {str(day): files_of(log, day) for day in days if day}
     held, etag = _read_manifest(lakehouse, rollup)
-    changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
-    if changed:
+    if held != wanted:
         with write_lock(lakehouse.store, rollup.table.name):
             lakehouse.refresh([rollup.table])
             held, etag = _read_manifest(lakehouse, rollup)  # another may have been first
-            _update(lakehouse, rollup, log, wanted, held)
-            _write_manifest(lakehouse, rollup, wanted, etag)
+            if held != wanted:
+                _update(lakehouse, rollup, log, wanted, held)
+                _write_manifest(lakehouse, rollup, wanted, etag)
     return lakehouse.read(rollup.table)
 
 
@@ -212,7 +212,7 @@ def _write_manifest(
     condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
     try:
         lakehouse.store.put(rollup.manifest, json.dumps(manifest).encode(), **condition)
-    except PreconditionError:  # concurrent writes: neither counts, it is rebuilt
+    except (PreconditionError, GoneError):  # concurrent writes: neither counts, it is rebuilt
         lakehouse.store.delete([rollup.manifest])
 
 
@@ -225,8 +225,6 @@ def _update(
 ) -> None:
     """Make the changed dates' part of the roll-up anew, or all of it where that is not enough."""
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
-    if not changed:
-        return
     rows_read = 0
 
     def reduced(names: Collection[str]) -> "DataFrame":

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from stedi_assets.lakehouse.client import PreconditionError
-from stedi_assets.lakehouse.delta_log import DataFile, TableLog
+from stedi_assets.lakehouse.delta_log import DataFile, TableLog, applied, entry_actions
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
@@ -125,8 +125,8 @@ def commit(
     added: Collection[NewFile],
     removed: Iterable[DataFile],
     token: str,
-) -> None:
-    """Add and remove files in one commit, the version after the log's.
+) -> TableLog:
+    """Add and remove files in one commit, the version after the log's; the log with it.
 
     token: kept in the commit, to find it again. PreconditionError where another was first.
     """
@@ -139,12 +139,14 @@ def commit(
     body = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines).encode()
     path = entry_path(table, log.version + 1)
     try:
-        store.put(path, body, IfNoneMatch="*")
+        etag = store.put(path, body, IfNoneMatch="*")
     except PreconditionError:
         # The put may have got there and its answer not: then the client asked again.
         existing = store.get(path)
         if existing is None or existing[0] != body:
             raise
+        etag = existing[1]
+    return applied(log, table, log.version + 1, etag, entry_actions(body))
 
 
 def _commit_info(now: int, token: str) -> dict[str, Any]:

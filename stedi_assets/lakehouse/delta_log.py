@@ -6,7 +6,7 @@ by one listing of the log's newest entries: S3 charges by the request, in time a
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -59,14 +59,9 @@ class TableLog:
             files.setdefault(file.ingest_date, []).append(file)
         return files
 
-    def of(self, start: date | None = None, end: date | None = None) -> list[DataFile]:
-        """The files of the ingest dates from start to end, both included; None is open."""
-        return [
-            f
-            for f in self.files
-            if (start is None or (f.ingest_date is not None and f.ingest_date >= start))
-            and (end is None or (f.ingest_date is not None and f.ingest_date <= end))
-        ]
+    def of(self, day: date | None) -> Sequence[DataFile]:
+        """The files of an ingest date; of None, all of them."""
+        return self.files if day is None else self.by_date.get(day, [])
 
     def rows_by_date(self) -> dict[date, int]:
         """Rows by ingest date, for partitioned tables."""
@@ -93,15 +88,16 @@ def read_log(store: ObjectStore, table: Table) -> TableLog | None:
     if None in bodies:
         return None
     lines = [_checkpoint_lines(body[0]) for body in bodies[: len(start)] if body]
-    lines += [_entry_lines(body[0]) for body in bodies[len(start) :] if body]
-    newest = versions[-1] if versions else -1
+    lines += [entry_actions(body[0]) for body in bodies[len(start) :] if body]
     log = TableLog("", -1, "", ())
     for version, of_version in zip(
         [*([checkpoint] if start else []), *versions], lines, strict=True
     ):
-        log = _applied(log, table, int(version or 0), "", of_version)
+        log = applied(log, table, int(version or 0), "", of_version)
     return (
-        replace(log, version=newest, etag=entries[names[-1]], commits={}) if log.table_id else None
+        replace(log, version=versions[-1], etag=entries[names[-1]], commits={})
+        if log.table_id
+        else None
     )
 
 
@@ -124,7 +120,7 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
     return [*wanted] or [newest], start
 
 
-def _entry_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
+def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a log entry: kind and content."""
     return [next(iter(json.loads(line).items())) for line in body.splitlines() if line.strip()]
 
@@ -170,15 +166,15 @@ def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLo
     for version, commit in zip(newer, commits, strict=True):
         if commit is None:
             return read_log(store, table)
-        lines = _entry_lines(commit[0])
-        log = _applied(log, table, version, entries[f"{version:020}.json"], lines)
+        lines = entry_actions(commit[0])
+        log = applied(log, table, version, entries[f"{version:020}.json"], lines)
     return log
 
 
-def _applied(
+def applied(
     log: TableLog, table: Table, version: int, etag: str, lines: list[tuple[str, dict[str, Any]]]
 ) -> TableLog:
-    """The log after the actions of one more version."""
+    """The log after the actions of one more version; etag: of its log entry."""
     files = {file.path: file for file in log.files}
     added: set[str] = set()
     token, table_id = None, log.table_id

@@ -7,11 +7,16 @@ a guess, but at a tenth of a second each.
 import contextlib
 import hashlib
 import hmac
+import json
 import os
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from stedi_assets.lakehouse.object_store import ObjectStore
 
 SETTINGS_FILE = "_stedi/settings.json"
 # For a new fingerprint: 16 MB of memory for a guess. Kept with it, so that they can change.
@@ -24,24 +29,19 @@ _VARIABLES = {
 }
 
 
-class _Store(Protocol):
-    @property
-    def settings(self) -> Settings: ...
-
-    def get_json(self, path: str) -> Any: ...
-
-    def put_json(self, path: str, value: Any) -> None: ...
-
-
-def check_lake_settings(store: _Store) -> None:
+def check_lake_settings(store: "ObjectStore") -> None:
     """Compare this process's settings with the lake's; a new lake keeps them.
 
     A fingerprint as earlier releases kept it is replaced. StediError where a setting is another.
     """
     ours, theirs = store.settings, store.get_json(SETTINGS_FILE)
     if theirs is None:
-        store.put_json(SETTINGS_FILE, lake_settings(ours))
-        return
+        try:
+            store.put(SETTINGS_FILE, json.dumps(lake_settings(ours)).encode(), IfNoneMatch="*")
+        except PreconditionError:  # another process made the lake at the same moment: compare
+            theirs = store.get_json(SETTINGS_FILE)
+        else:
+            return
     for key, variable in _VARIABLES.items():
         value = str(getattr(ours, key))
         if theirs.get(key) != value:

@@ -43,6 +43,7 @@ class SmallFiles:
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self._rows: OrderedDict[str, Any] = OrderedDict()
+        self._bytes = 0
         self._lock = Lock()
 
     def read(self, table: Table, files: Sequence[DataFile]) -> Any:
@@ -75,9 +76,11 @@ class SmallFiles:
 
     def _keep(self, key: str, rows: Any) -> None:
         with self._lock:
+            replaced = self._rows.pop(key, None)
             self._rows[key] = rows
-            while sum(r.nbytes for r in self._rows.values()) > _CACHE_BYTES:
-                self._rows.popitem(last=False)
+            self._bytes += rows.nbytes - (replaced.nbytes if replaced is not None else 0)
+            while self._bytes > _CACHE_BYTES:
+                self._bytes -= self._rows.popitem(last=False)[1].nbytes
 
     def write(self, table: Table, rows: Any, token: str) -> list[NewFile]:
         """Write the rows of an Arrow table as parquet, one file a value of the partition column."""

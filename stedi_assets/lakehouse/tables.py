@@ -173,18 +173,19 @@ class Lakehouse:
         try:
             if self._embedded:
                 small = rows is not None and rows <= SMALL_ROWS
-                _write_and_commit(self._small_files, table, log, frame, days, token, small)
+                log = _write_and_commit(self._small_files, table, log, frame, days, token, small)
+                self._logs[table.name] = log
             else:
                 self._write_by_delta(table, frame, predicate, token)
+                self.refresh([table])
         except Exception as error:
             if not is_engine_error(error):
                 raise
             scope = f" for {described(days)}" if days else ""
-            why = redacted_message(error, self.store.settings.spark)
+            why = redacted_message(error)
             raise EngineError(f"{table.name} was not written{scope}: {why}") from None
-        self.refresh([table])
-        log = self.log(table)
-        return log.commits.get(token, frozenset()) if log else frozenset()
+        written = self.log(table)
+        return written.commits.get(token, frozenset()) if written else frozenset()
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
@@ -198,7 +199,7 @@ def _write_and_commit(
     days: Collection[date] | None,
     token: str,
     small: bool,
-) -> None:
+) -> TableLog:
     """Write data files, small ones by this process, and commit them in the place of the dates'."""
     if small:
         added = files.write(table, frame.toArrow(), token)
@@ -208,9 +209,10 @@ def _write_and_commit(
     values = None if days is None else {day.isoformat() for day in days}
     removed = [f for f in log.files if values is None or f.partition in values]
     if added or removed:
-        commit(files.store, table, log, added, removed, token)
-        if (log.version + 1) % CHECKPOINT_INTERVAL == 0:
+        log = commit(files.store, table, log, added, removed, token)
+        if log.version % CHECKPOINT_INTERVAL == 0:
             write_checkpoint(files.store, table)
+    return log
 
 
 def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:

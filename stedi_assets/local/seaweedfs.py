@@ -29,7 +29,7 @@ from stedi_assets.settings import EMBEDDED_BUCKET
 _STOP_SECONDS = 10.0
 _CERTIFICATE_DAYS = 3650
 # weed derives nothing from one port that we do not set: every port it may open is given.
-_PORTS = (
+PORTS = (
     "master.port",
     "master.port.grpc",
     "volume.port",
@@ -41,6 +41,19 @@ _PORTS = (
     "admin.port",
     "admin.port.grpc",
     "metricsPort",
+)
+# S3 on the loopback interface, and nothing else that weed would serve or send.
+LOOPBACK = (
+    "-ip=127.0.0.1",
+    "-ip.bind=127.0.0.1",
+    "-metricsIp=127.0.0.1",
+    "-master.telemetry=false",
+    "-volume.max=0",
+    "-volume.preStopSeconds=0",
+    "-webdav=false",
+    "-admin.ui=false",
+    "-s3.port.iceberg=0",
+    "-s3.port.lance=0",
 )
 _GRPC_PARTS = ("master", "volume", "filer", "s3", "admin", "worker", "client")
 _TOKENS = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
@@ -94,7 +107,7 @@ def launch(folder: Path, ports: Mapping[str, int] | None = None) -> LocalS3:
         shutil.rmtree(state, ignore_errors=True)
     keys = _keys(folder)
     _write_security(folder)
-    command = _command(folder, ports or dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True)))
+    command = _command(folder, ports or dict(zip(PORTS, _free_ports(len(PORTS)), strict=True)))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environ |= {
         "AWS_ACCESS_KEY_ID": keys["access_key"],
@@ -130,7 +143,7 @@ def ports_of(folder: Path, pid: int) -> dict[str, int]:
     options = re.findall(
         r" -([\w.]+)=(\d+)(?= |$)", command_line(pid) if is_ours(pid, folder) else ""
     )
-    return {name: int(port) for name, port in options if name in _PORTS}
+    return {name: int(port) for name, port in options if name in PORTS}
 
 
 def is_ours(pid: int, folder: Path) -> bool:
@@ -237,18 +250,9 @@ def _command(folder: Path, ports: Mapping[str, int]) -> list[str]:
         "mini",
         f"-dir={folder}",
         f"-bucket={EMBEDDED_BUCKET}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
-        "-metricsIp=127.0.0.1",
+        *LOOPBACK,
         "-disableHttp",  # of the master and the filer, who ask for no key
-        "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
-        "-volume.max=0",
-        "-volume.preStopSeconds=0",
-        "-webdav=false",
-        "-admin.ui=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
         *(f"-{name}={port}" for name, port in ports.items()),
     ]
 

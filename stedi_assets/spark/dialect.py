@@ -30,11 +30,6 @@ def is_lost_race(error: BaseException) -> bool:
     return _LOST_RACE.search(str(error)) is not None
 
 
-def is_not_utf8(error: BaseException) -> bool:
-    """Whether a read met bytes that are not UTF-8: Sail fails, Apache Spark reads U+FFFD."""
-    return "UTF-8" in str(error)
-
-
 def as_number(condition: "Column") -> "Column":
     """A condition to order a window by, false or null first: Sail plans none by a boolean."""
     return F.when(condition, 1).otherwise(0)

@@ -64,34 +64,33 @@ def is_engine_error(error: BaseException) -> bool:
 
 
 @contextmanager
-def redact_engine_errors(doing: str, engine: str = "embedded") -> Iterator[None]:
+def redact_engine_errors(doing: str) -> Iterator[None]:
     """Turn an engine's error into a StediError that holds no data; others pass as they are.
 
     Args:
         doing: the operation and its table, as the first words of the error's line.
-        engine: the engine's address (STEDI_SPARK).
     """
     try:
         yield
     except Exception as error:
         if not is_engine_error(error):
             raise
-        raise StediError(f"{doing} failed: {redacted_message(error, engine)}") from None
+        raise StediError(f"{doing} failed: {redacted_message(error)}") from None
 
 
-def redacted_message(error: BaseException, engine: str = "embedded") -> str:
+def redacted_message(error: BaseException) -> str:
     """One line: what is wrong, as far as it can be said without data, and where the full text is.
 
     Args:
-        error: what the engine raised; its full text is written to the error log.
-        engine: the engine's address (STEDI_SPARK).
+        error: what the engine of STEDI_SPARK raised; its full text is written to the error log.
     """
-    what = diagnosis(error, engine)
+    settings = load_settings()
+    what = diagnosis(error, settings.spark)
     if what is None:
         code = _code(error)
         name = type(error).__name__.lstrip("_") + (f" [{code}]" if code else "")
         what = f"{name}: {redact(str(error).replace(f'[{code}]', ''))}"
-    path = write_error_log("".join(traceback.format_exception(error)), load_settings().error_folder)
+    path = write_error_log("".join(traceback.format_exception(error)), settings.error_folder)
     return f"{what} (full text: {path})" if path else what
 
 

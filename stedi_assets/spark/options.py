@@ -59,7 +59,8 @@ def embedded_variables(settings: Settings) -> dict[str, str]:
     names = {
         "AWS_REGION": settings.region,
         "AWS_ENDPOINT": settings.endpoint,
-        "AWS_ENDPOINT_URL": settings.endpoint,
+        # Only where it is set: boto3 would take it for the endpoint of SQS and Glue as well.
+        "AWS_ENDPOINT_URL": settings.endpoint if "AWS_ENDPOINT_URL" in os.environ else None,
         "AWS_ALLOW_HTTP": "true" if is_plain_http(settings) else None,
         "AWS_ACCESS_KEY_ID": settings.access_key,
         "AWS_SECRET_ACCESS_KEY": settings.secret_key,

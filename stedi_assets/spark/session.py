@@ -92,7 +92,7 @@ class SparkSessions(LazyPySparkResource):
             raise
         except Exception as error:  # the engines' own error classes have nothing in common
             _PROCESS.stop()
-            why = redacted_message(error, settings.spark)
+            why = redacted_message(error)
             raise StediError(
                 f"Spark ({shown_address(settings.spark)}) does not start: {why}"
             ) from None

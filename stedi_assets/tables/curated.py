@@ -12,8 +12,8 @@ def customers_curated(customer_trusted: DataFrame, accelerometer_trusted: DataFr
 
     accelerometer_trusted: its `user` column is all that is asked of it.
     """
-    readers = accelerometer_trusted.select(F.col("user").alias("email")).distinct()
-    return customer_trusted.join(readers, "email", "left_semi").select(
+    with_readings = accelerometer_trusted.select(F.col("user").alias("email")).distinct()
+    return customer_trusted.join(with_readings, "email", "left_semi").select(
         *TABLES["customers_curated"].column_names
     )
 

@@ -1,6 +1,7 @@
 """The columns of every landed record and every table, once: names, types, meaning, privacy.
 
-What belongs here: what a column is. What does not: how a row comes about (`assets/`).
+What belongs here: what a column is. What does not: how a row comes about (`landing.py`,
+`trusted.py` and `curated.py` beside this file).
 """
 
 from dataclasses import dataclass, field
@@ -9,9 +10,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pyspark.sql.types import StructType
-
-# The types of the lake, named as Spark names them.
-SPARK_TYPES = ("bigint", "double", "string", "date")
 
 
 @dataclass(frozen=True)

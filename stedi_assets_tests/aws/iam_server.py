@@ -2,9 +2,7 @@
 
 import json
 import os
-import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,30 +12,9 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stedi_assets.local.seaweedfs import LOOPBACK, PORTS, binary
 from stedi_assets_tests.aws import template
-
-_PORTS = (
-    *(
-        f"{part}.port{kind}"
-        for part in ("master", "volume", "filer", "s3", "admin")
-        for kind in ("", ".grpc")
-    ),
-    "metricsPort",
-)
-_FIXED = (
-    "-bucket=lake",
-    "-s3.iam.readOnly=false",
-    "-ip=127.0.0.1",
-    "-ip.bind=127.0.0.1",
-    "-metricsIp=127.0.0.1",
-    "-master.telemetry=false",
-    "-volume.max=0",
-    "-volume.preStopSeconds=0",
-    "-webdav=false",
-    "-admin.ui=false",
-    "-s3.port.iceberg=0",
-    "-s3.port.lance=0",
-)
+from stedi_assets_tests.waiting import free_ports
 
 
 class IamServer:
@@ -91,9 +68,15 @@ class IamServer:
 @contextmanager
 def iam_server(folder: Path) -> Iterator[IamServer]:
     """The server with its data in a folder, and buckets `lake` and `lake-athena-results`."""
-    ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
-    weed = str(Path(sys.executable).with_name("weed"))
-    command = [weed, "mini", f"-dir={folder}", *_FIXED]
+    ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
+    command = [
+        binary(),
+        "mini",
+        f"-dir={folder}",
+        "-bucket=lake",
+        "-s3.iam.readOnly=false",
+        *LOOPBACK,
+    ]
     server = IamServer(f"http://127.0.0.1:{ports['s3.port']}")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     root = dict(
@@ -114,16 +97,11 @@ def iam_server(folder: Path) -> Iterator[IamServer]:
         yield server
     finally:
         process.terminate()
-        process.wait()
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody uses."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
+        try:
+            process.wait(10)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _wait(client: Any) -> None:

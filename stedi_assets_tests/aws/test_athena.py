@@ -24,7 +24,7 @@ from stedi_assets.spark.session import SparkSessions
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.aws import template, trino
 from stedi_assets_tests.aws.athena_api import athena_api
-from stedi_assets_tests.aws.iam_server import free_ports
+from stedi_assets_tests.waiting import free_port
 
 pytestmark = pytest.mark.athena
 
@@ -97,7 +97,7 @@ def lake(tmp_path_factory, server, aws, moto_endpoint):
     s3 = {name: getattr(server, name) for name in ("endpoint", "access_key", "secret_key")}
     glue = aws("glue", "us-east-1")
     glue.create_database(DatabaseInput={"Name": "stedi"})
-    (port,) = free_ports(1)
+    port = free_port()
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("STEDI_LAKE", f"s3://stedi/{uuid.uuid4().hex}")
         patched.setenv("STEDI_HOME", str(folder))

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets_tests.waiting import until
+from stedi_assets_tests.waiting import free_port, until
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -32,9 +31,7 @@ def _binaries() -> Path:
 def postgres_url() -> Iterator[str]:
     """The URL of an empty database, as dagster.yaml.example takes it."""
     binaries = _binaries()
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+    port = free_port()
     # It refuses to run as root: then as the user that the package made, who has to reach its files.
     user = "postgres" if os.geteuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="stedi-postgres-"))

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import dagster as dg
@@ -49,8 +49,8 @@ def daemon(log: Path) -> Iterator[None]:
         process.terminate()
         try:
             process.wait(30)
-        finally:
-            if process.poll() is None:
+        finally:  # a run that was stopped does not end with the daemon
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
 
 

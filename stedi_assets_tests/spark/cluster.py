@@ -12,17 +12,13 @@ from pathlib import Path
 
 import pyspark
 
+from stedi_assets_tests.waiting import free_port
+
 SPARK_HOME = Path(pyspark.__file__).parent
 # Small tables and many queries: compiling them well takes longer than what it saves.
 SHORT_LIVED = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 REGISTERED = "Successfully registered with master"
 START_SECONDS = 240  # the first start downloads the jars
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def environment(engine: str) -> dict[str, str]:

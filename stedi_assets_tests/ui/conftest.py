@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from stedi_assets.lakehouse.object_store import ObjectStore, open_store
 from stedi_assets.settings import load_settings
-from stedi_assets_tests.waiting import until
+from stedi_assets_tests.waiting import free_port, until
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -79,12 +78,6 @@ class Site:
         return open_store(load_settings({"STEDI_HOME": str(self.home)}))
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def inbox() -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """A web server that takes alerts: its address for STEDI_ALERTS, and what arrived."""
@@ -110,7 +103,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory, inbox: tuple[str, list[dict[str, Any]]]
 ) -> Iterator[Site]:
     """`stedi land`, `stedi materialize` and `dagster dev` as a person's first two commands do."""
-    home, port = tmp_path_factory.mktemp("site"), _free_port()
+    home, port = tmp_path_factory.mktemp("site"), free_port()
     (home / "dagster").mkdir()
     shutil.copy(ROOT / "dagster.local.yaml", home / "dagster" / "dagster.yaml")
     environ = {name: value for name, value in os.environ.items() if not name.startswith("STEDI_")}

@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from stedi_assets.defs.assets.catalogue import (
+from stedi_assets.defs.assets.descriptions import (
     EXAMPLES,
     PSEUDONYMOUS_READERS,
     PURPOSES,
@@ -23,7 +23,7 @@ POOL = "lakehouse"
 _RENAMED = {"subject_id": "user"}
 
 
-def described(name: str) -> dict[str, Any]:
+def asset_arguments(name: str) -> dict[str, Any]:
     """The arguments of `@dg.asset` that follow from the table's record in `schemas.py`."""
     table = TABLES[name]
     return {

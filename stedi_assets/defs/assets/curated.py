@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from stedi_assets.defs.assets.common import described
+from stedi_assets.defs.assets.common import asset_arguments
 from stedi_assets.incremental.pipeline import Batch, Pipeline
 from stedi_assets.tables.schemas import TABLES
 
 
-@dg.asset(**described("customers_curated"))
+@dg.asset(**asset_arguments("customers_curated"))
 def customers_curated(
     pipeline: dg.ResourceParam[Pipeline], customer_trusted: Batch, accelerometer_trusted: Batch
 ) -> Batch:
@@ -19,7 +19,7 @@ def customers_curated(
     )
 
 
-@dg.asset(**described("machine_learning_curated"))
+@dg.asset(**asset_arguments("machine_learning_curated"))
 def machine_learning_curated(
     pipeline: dg.ResourceParam[Pipeline],
     accelerometer_trusted: Batch,

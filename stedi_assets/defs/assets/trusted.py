@@ -2,18 +2,18 @@
 
 import dagster as dg
 
-from stedi_assets.defs.assets.common import described
+from stedi_assets.defs.assets.common import asset_arguments
 from stedi_assets.incremental.pipeline import Batch, Pipeline
 from stedi_assets.tables.schemas import TABLES
 
 
-@dg.asset(**described("customer_trusted"))
+@dg.asset(**asset_arguments("customer_trusted"))
 def customer_trusted(pipeline: dg.ResourceParam[Pipeline], customer_landing: Batch) -> Batch:
     """The rows of `tables.trusted.customer_trusted`, from customer_landing."""
     return pipeline.compute(TABLES["customer_trusted"], customer_landing=customer_landing)
 
 
-@dg.asset(**described("accelerometer_trusted"))
+@dg.asset(**asset_arguments("accelerometer_trusted"))
 def accelerometer_trusted(
     pipeline: dg.ResourceParam[Pipeline], accelerometer_landing: Batch, customer_trusted: Batch
 ) -> Batch:
@@ -25,7 +25,7 @@ def accelerometer_trusted(
     )
 
 
-@dg.asset(**described("step_trainer_trusted"))
+@dg.asset(**asset_arguments("step_trainer_trusted"))
 def step_trainer_trusted(
     pipeline: dg.ResourceParam[Pipeline],
     step_trainer_landing: Batch,
