@@ -98,7 +98,7 @@ def test_no_statistics_of_personal_columns_are_in_the_log(lakehouse):
 
 def test_a_long_lived_process_keeps_views_of_the_newest_versions_only(lakehouse, monkeypatch):
     monkeypatch.setattr(session_views, "MAX_VIEWS", 2)
-    monkeypatch.setattr(module, "SMALL_ROWS", -1)
+    monkeypatch.setattr(module, "LOCAL_ROWS", -1)
     frames = []
     for count in range(1, 5):
         write(lakehouse, steps(lakehouse, DAY, count=count), DAY)

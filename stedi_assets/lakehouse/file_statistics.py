@@ -48,19 +48,6 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-def statistics_of_rows(table: Table, rows: Any) -> dict[str, Any]:
-    """The statistics of an Arrow table."""
-    import pyarrow.compute as pc
-
-    names = [name for name in rows.column_names if name != table.partition_column]
-    columns = []
-    for name in names:
-        extremes = pc.min_max(rows[name]).as_py()
-        bounds = None if extremes["min"] is None else (extremes["min"], extremes["max"])
-        columns.append((name, bounds, rows[name].null_count))
-    return file_statistics(table, rows.num_rows, columns)
-
-
 def statistics_of_footer(table: Table, footer: Any) -> dict[str, Any]:
     """The statistics of a parquet file, from its footer (`pyarrow.parquet.FileMetaData`)."""
     bounds: dict[str, Bounds] = {}

@@ -2,11 +2,13 @@
 
 import functools
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
@@ -16,6 +18,7 @@ from stedi_assets.lakehouse.lake_settings import check_lake_settings
 from stedi_assets.settings import EMBEDDED_HINT, Settings
 from stedi_assets.spark.options import credentials, is_plain_http
 
+_DOWNLOAD_ATTEMPTS = 3
 _DELETE_BATCH = 1000  # as many keys as S3 takes in one request
 
 
@@ -89,7 +92,22 @@ class ObjectStore:
         """Write a JSON file; S3 replaces it as a whole or not at all."""
         self.put(path, json.dumps(value, separators=(",", ":")).encode())
 
-    def put(self, path: str, body: bytes, **condition: str) -> str:
+    def download(self, path: str, target: Path) -> None:
+        """Copy an object to a local file; GoneError where there is none."""
+        for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
+            with translate_s3_errors(self.client, f"reading {path}"), target.open("wb") as file:
+                answer = self.client.get_object(
+                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                )
+                try:
+                    shutil.copyfileobj(answer["Body"], file, 1 << 20)
+                except BotoCoreError:  # cut off: the SDK repeats requests, not what streams
+                    if attempt == _DOWNLOAD_ATTEMPTS:
+                        raise
+                else:
+                    return
+
+    def put(self, path: str, body: bytes | BinaryIO, **condition: str) -> str:
         """Write an object, as a whole or not at all; its etag.
 
         condition: IfMatch=etag or IfNoneMatch="*"; PreconditionError where it does not hold.

@@ -28,9 +28,9 @@ from stedi_assets.lakehouse.delta_commit import (
     write_files,
 )
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, read_log, refreshed
+from stedi_assets.lakehouse.local_files import LOCAL_ROWS, LocalFiles
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.session_views import SessionViews
-from stedi_assets.lakehouse.small_files import SMALL_ROWS, SmallFiles
 from stedi_assets.spark.dialect import is_lost_race
 from stedi_assets.spark.errors import is_engine_error, redacted_message
 from stedi_assets.spark.session import SparkSessions
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 WRITE_ATTEMPTS = 10
+# So many rows are computed once and held for several plans at most.
+_HELD_ROWS = 250_000
 THREADS = 8
 Logs = Mapping[str, TableLog | None]
 
@@ -61,8 +63,8 @@ class Lakehouse:
         return SessionViews(self.spark)
 
     @cached_property
-    def _small_files(self) -> SmallFiles:
-        return SmallFiles(self.store)
+    def _local_files(self) -> LocalFiles:
+        return LocalFiles(self.store)
 
     @property
     def _embedded(self) -> bool:
@@ -107,8 +109,8 @@ class Lakehouse:
                 f" `dagster asset materialize -m stedi_assets.definitions --select {table.name}`."
             )
         files = log.files if files is None else files
-        if self._embedded and sum(file.rows for file in files) <= SMALL_ROWS:
-            frame = self._small_view(table, files)
+        if self._embedded and sum(file.rows for file in files) <= LOCAL_ROWS:
+            frame = self._local_view(table, files)
         else:
             frame = self._version(table, log)
         return frame if predicate is None else frame.where(predicate)
@@ -118,19 +120,20 @@ class Lakehouse:
 
         rows: how many it has at the most.
         """
-        small = self._embedded and rows <= SMALL_ROWS
+        small = self._embedded and rows <= _HELD_ROWS
         return self._views.held(frame) if small else frame
 
-    def _small_view(self, table: Table, files: Sequence[DataFile]) -> "DataFrame":
-        """Small files' rows, handed to the engine once: a plan that names a view is short."""
+    def _local_view(self, table: Table, files: Sequence[DataFile]) -> "DataFrame":
+        """Local copies of files, as a view: a plan that names it is short."""
         paths = "".join(sorted(file.path for file in files)).encode()
         name = f"{table.name}_{hashlib.sha256(paths).hexdigest()[:20]}"
 
         def make() -> "DataFrame":
-            rows = self._small_files.read(table, files)
-            # Of no rows the engine cannot tell the columns.
-            columns = spark_schema(table.columns)
-            return self.spark_session.createDataFrame(rows if rows.num_rows else [], columns)
+            spark, schema = self.spark_session, spark_schema(table.columns)
+            if not files:
+                return spark.createDataFrame([], schema)
+            folder = self._local_files.folder_of(table, files)
+            return spark.read.schema(schema).parquet(folder).select(*table.column_names)
 
         return self._views.view(table.name, name, make)
 
@@ -172,8 +175,8 @@ class Lakehouse:
         token = uuid.uuid4().hex
         try:
             if self._embedded:
-                small = rows is not None and rows <= SMALL_ROWS
-                log = _write_and_commit(self._small_files, table, log, frame, days, token, small)
+                local = self._local_files if rows is not None and rows <= LOCAL_ROWS else None
+                log = _write_and_commit(self.store, local, table, log, frame, days, token)
                 self._logs[table.name] = log
             else:
                 self._write_by_delta(table, frame, predicate, token)
@@ -192,26 +195,26 @@ class Lakehouse:
 
 
 def _write_and_commit(
-    files: SmallFiles,
+    store: ObjectStore,
+    local: LocalFiles | None,
     table: Table,
     log: TableLog,
     frame: "DataFrame",
     days: Collection[date] | None,
     token: str,
-    small: bool,
 ) -> TableLog:
-    """Write data files, small ones by this process, and commit them in the place of the dates'."""
-    if small:
-        added = files.write(table, frame.toArrow(), token)
+    """Write data files, by local ones where given, and commit them in the place of the dates'."""
+    only = next(iter(days)).isoformat() if days and len(days) == 1 else None
+    if local:
+        added = local.write(table, frame, token, only)
     else:
-        only = next(iter(days)).isoformat() if days and len(days) == 1 else None
-        added = write_files(files.store, table, frame, f"part-{token}", only)
+        added = write_files(store, table, frame, f"part-{token}", only)
     values = None if days is None else {day.isoformat() for day in days}
     removed = [f for f in log.files if values is None or f.partition in values]
     if added or removed:
-        log = commit(files.store, table, log, added, removed, token)
+        log = commit(store, table, log, added, removed, token)
         if log.version % CHECKPOINT_INTERVAL == 0:
-            write_checkpoint(files.store, table)
+            write_checkpoint(store, table)
     return log
 
 

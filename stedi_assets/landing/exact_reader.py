@@ -8,7 +8,6 @@ what cannot be read is one malformed row that names it.
 import shutil
 import tempfile
 import threading
-import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -25,6 +24,7 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import RefusedError, UnreadableError, text_chunks
+from stedi_assets.scratch import delete_with, scratch_folder
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 
 if TYPE_CHECKING:
@@ -47,14 +47,13 @@ def read_exactly(
     The files behind a DataFrame are there as long as any DataFrame made from it. StediError where
     S3 refuses every one of the objects: then the keys are wrong, and no object is.
     """
-    folder = tempfile.mkdtemp(prefix="stedi-landing-")
+    folder = tempfile.mkdtemp(prefix="landed-", dir=scratch_folder())
     try:
         _write(store, entity, objects, Path(folder))
         if store.settings.spark == "embedded":
             schema = spark_schema((*entity.fields, CORRUPT_RECORD))
             frame = spark.read.schema(schema).parquet(f"file://{folder}")
-            # Plans made from this one hold it.
-            weakref.finalize(frame._plan, shutil.rmtree, folder, ignore_errors=True)
+            delete_with([frame], Path(folder))
             return [frame]
         frames = [spark.createDataFrame(table) for table in _tables(Path(folder))]
     except BaseException:

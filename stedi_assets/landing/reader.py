@@ -8,14 +8,17 @@ something to it, byte-order marks, not UTF-8, damaged gzip, huge lines) are read
 
 import functools
 import json
+import tempfile
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pyspark.sql import functions as F
 
+from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
@@ -23,6 +26,7 @@ from stedi_assets.landing.canonical import as_json, is_canonical, is_in_the_usua
 from stedi_assets.landing.exact_reader import THREADS, read_exactly
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect, starts_with_a_line
+from stedi_assets.scratch import delete_with, scratch_folder
 from stedi_assets.spark.dialect import without_negative_zero
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 _LONGEST_LINE = CHUNK
 # Bigger objects are asked first whether a line ends soon: an engine takes a minute to find out.
 _BIG, _SOON = 8 << 20, 64 << 10
+# So much is copied at most for the embedded engine to read.
+_LOCAL_BYTES = 2 << 30
 # Of more small objects than this each costs an engine more than reading it here.
 _MANY, _SMALL = 1000, 16 << 10
 
@@ -58,9 +64,13 @@ class _Reader:
     spark: "SparkSession"
     store: ObjectStore
     entity: Entity
+    copies: Mapping[LandedObject, Path]
 
     def uris(self, objects: Iterable[LandedObject]) -> list[str]:
-        return [self.store.settings.uri(landed_object.key) for landed_object in objects]
+        return [
+            self.copies[o].as_uri() if o in self.copies else self.store.settings.uri(o.key)
+            for o in objects
+        ]
 
     def scan(self, objects: list[LandedObject]) -> _Scan | None:
         """One pass over the objects' lines; None where the engine cannot read them."""
@@ -125,10 +135,15 @@ def read_landed(
     exactly: every object is read by the exact parser, none by the engine; slow, and right where
     the engine failed on them for whatever reason. StediError where S3 does not answer.
     """
-    reader = _Reader(spark, store, entity)
     objects = [landed_object for landed_object in objects if landed_object.size > 0]
     most = store.settings.max_object_bytes
     plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects, most)
+    folder, copies = _local_copies(store, [*plain, *zipped])
+    reader = _Reader(spark, store, entity, copies)
+    if folder:
+        plain, refused = _divided(plain, copies.__contains__)
+        zipped, also_refused = _divided(zipped, copies.__contains__)
+        others = [*others, *refused, *also_refused]
     plain, huge = _divided(plain, reader.starts_with_a_line)
     scan = reader.scan(plain) if plain else None
     unexpected: list[LandedObject] = []
@@ -144,10 +159,38 @@ def read_landed(
         frames.append((reader.by_lines if scan.not_canonical else reader.canonical)(plain))
     if zipped:
         frames.append(reader.by_lines(zipped))
+    if folder:
+        delete_with(frames, folder)
     if others or not frames:
         frames += read_exactly(spark, store, entity, others)
     cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
     return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+
+
+def _local_copies(
+    store: ObjectStore, objects: list[LandedObject]
+) -> tuple[Path | None, dict[LandedObject, Path]]:
+    """A new local folder with copies of objects, as the embedded engine reads each twice.
+
+    An object that S3 refuses is not among them. No folder for another engine, and for objects
+    that are too big together.
+    """
+    size = sum(landed_object.size for landed_object in objects)
+    if store.settings.spark != "embedded" or not objects or size > _LOCAL_BYTES:
+        return None, {}
+    folder = Path(tempfile.mkdtemp(prefix="landed-", dir=scratch_folder()))
+    end = {False: ".json", True: ".json.gz"}
+    copies = {o: folder / f"{number}{end[o.is_gzipped]}" for number, o in enumerate(objects)}
+
+    def is_copied(landed_object: LandedObject) -> bool:
+        try:
+            store.download(landed_object.key, copies[landed_object])
+        except StediError:
+            return False
+        return True
+
+    copied, _ = _divided(objects, is_copied)
+    return folder, {landed_object: copies[landed_object] for landed_object in copied}
 
 
 def _divided(

@@ -1,0 +1,117 @@
+"""Data files are fetched once into a folder that is gone with its process."""
+
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ResponseStreamingError
+
+from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.scratch import scratch_folder
+from stedi_assets_tests.test_io_manager import STEPS, another_process, steps, write
+
+DAYS = [date(2022, 6, 18), date(2022, 6, 19)]
+MAKE_FOLDER = "from stedi_assets.scratch import scratch_folder; print(scratch_folder(), flush=True)"
+
+
+@pytest.fixture
+def lakehouse(lake) -> Lakehouse:
+    return lake.pipeline.lakehouse
+
+
+@pytest.fixture
+def downloads(monkeypatch) -> list[str]:
+    """The paths of the objects that are downloaded."""
+    paths, download = [], ObjectStore.download
+
+    def counted(self, path: str, target: Path) -> None:
+        paths.append(path)
+        download(self, path, target)
+
+    monkeypatch.setattr(ObjectStore, "download", counted)
+    return paths
+
+
+def test_a_data_file_is_asked_of_s3_once(lake, lakehouse, downloads):
+    write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
+    other = another_process(lake)
+    assert other.read(STEPS).count() == 6
+    assert other.read(STEPS, f"ingest_date = DATE'{DAYS[0]}'").count() == 3
+    files = other.log(STEPS).by_date[DAYS[1]]
+    assert other.read(STEPS, files=files).count() == 3
+    assert len(downloads) == len(set(downloads)) == 2
+
+
+def test_a_file_that_was_written_here_is_not_asked_of_s3(lakehouse, downloads):
+    write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
+    assert lakehouse.read(STEPS).count() == 6
+    assert downloads == []
+
+
+def test_small_results_are_one_file_a_date(lakehouse):
+    for days in (DAYS[:1], DAYS):
+        frame = steps(lakehouse, *days, count=500).repartition(4)
+        write(lakehouse, frame, *days, rows=1000)
+        assert len(lakehouse.log(STEPS).files) == len(days)
+
+
+def test_a_lost_file_is_an_error_that_says_so(lake, lakehouse):
+    write(lakehouse, steps(lakehouse, DAYS[0]), DAYS[0], rows=1)
+    lakehouse.store.delete([f"{STEPS.path}/{file.path}" for file in lakehouse.log(STEPS).files])
+    with pytest.raises(GoneError, match="NoSuchKey"):
+        another_process(lake).read(STEPS)
+
+
+def test_an_answer_that_is_cut_off_is_asked_for_again(lakehouse, monkeypatch, tmp_path):
+    lakehouse.store.put("here", b"all of it")
+    client, cut = lakehouse.store.client, iter([True, True, False])
+    get_object = client.get_object
+
+    class CutOff:
+        def read(self, _size: int) -> bytes:
+            raise ResponseStreamingError(error="cut off")
+
+    def get(**arguments):
+        answer = get_object(**arguments)
+        return answer | {"Body": CutOff()} if next(cut) else answer
+
+    monkeypatch.setattr(client, "get_object", get)
+    lakehouse.store.download("here", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"all of it"
+
+
+def test_the_folder_is_its_users_alone():
+    assert scratch_folder().stat().st_mode & 0o077 == 0
+
+
+def test_the_folder_is_gone_with_its_process(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    subprocess.run([sys.executable, "-c", MAKE_FOLDER], check=True, capture_output=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_deleted_by_the_next_and_nothing_else(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    (tmp_path / "stedi-scratch-of-somebody").mkdir()
+    wait = f"{MAKE_FOLDER}; input()"
+    living, killed = (
+        subprocess.Popen(
+            [sys.executable, "-c", wait], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    )
+    try:
+        folders = [Path(process.stdout.readline().strip()) for process in (living, killed)]
+        killed.kill()
+        killed.wait()
+        subprocess.run([sys.executable, "-c", MAKE_FOLDER], check=True, capture_output=True)
+        assert [folder.exists() for folder in folders] == [True, False]
+        assert (tmp_path / "stedi-scratch-of-somebody").exists()
+    finally:
+        living.kill()
+        for process in (living, killed):
+            process.communicate()
