@@ -65,11 +65,13 @@ def _malformed_texts(lakehouse: Lakehouse, table: Table, person: Person) -> dict
         return {}
     text = F.col(CORRUPT_RECORD.name)
     # The engine passes on what could hold a name; which text does is decided in one place.
-    likely = text.rlike(r"[\\%\x00]|[^\x00-\x7f]")
+    likely = text.rlike(r"[\\%&\x00]|[^\x00-\x7f]")
     for name in person.names:
         likely = likely | F.lower(text).contains(folded(name))
     rows = lakehouse.read(table).where(text.isNotNull() & likely).select(text).distinct()
-    matches = {row[0]: search(row[0], *person.names) for row in rows.toLocalIterator()}
+    matches = {
+        row[0]: search(row[0], person.email, person.devices) for row in rows.toLocalIterator()
+    }
     return {text: match for text, match in matches.items() if match is not Match.NO}
 
 

@@ -124,7 +124,7 @@ def _redacted_record(
     """The text that stays of a record, as a list of one or none; counts into the redaction."""
     owner = owner_of(entity, parsed)
     if owner is None:
-        match = search(raw, *person.names)
+        match = search(raw, person.email, person.devices)
     else:
         ids = person.devices if who_column(c.name for c in entity.fields) == "serialNumber" else ()
         match = Match.YES if owner == person.email or owner in ids else Match.NO
