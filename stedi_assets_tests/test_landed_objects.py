@@ -9,6 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.privacy.address_search import without_address
 from stedi_assets.privacy.landed_objects import Redactor, devices_in_objects
 from stedi_assets.privacy.whose_record import Person
 from stedi_assets.settings import load_settings
@@ -151,15 +152,41 @@ def test_text_that_cannot_be_searched_is_named_with_the_reason(store):
 
 
 def test_objects_named_after_the_person_are_named_without_the_address(store):
-    names = ["ANN@example.com.json", "ann%40example.com", "ann@example.com.gz", "joann@example.com"]
+    names = ["ANN@example.com.json", "ann%2540example.com", "_ann@example.com.gz"]
+    names += ["joann@example.com", "ann@example.community"]
     put(store, **dict.fromkeys(names, b"{}"))
     taken = take_out(store)
     assert sorted(taken.named) == [
         f"{FOLDER}/(address)",
-        f"{FOLDER}/(address).gz",
         f"{FOLDER}/(address).json",
+        f"{FOLDER}/_(address).gz",
     ]
-    assert taken.unread == {f"{FOLDER}/(address).gz": "not gzip"}
+    assert taken.unread == {f"{FOLDER}/_(address).gz": "not gzip"}
+
+
+@pytest.mark.parametrize(
+    "name", ["ann%40example.com", "ann%2540example.com", "x-ANN%40EXAMPLE.COM"]
+)
+def test_what_s3_refuses_is_named_without_the_address_however_its_key_is_escaped(store, name):
+    put(store, **{name: THEIRS})
+    store.client.refuse("get_object", name, "EndpointConnectionError")
+    taken = take_out(store)
+    assert "40example" not in str(taken).lower().replace("25", "")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("a/joann@example.com/ann@example.community", "a/joann@example.com/ann@example.community"),
+        ("a/_ann@example.com_/b", "a/_(address)_/b"),
+        ("reading a/ann%2540example.com.gz: refused", "reading a/(address) refused"),
+        (r"a/ann\\u0040example.com", "a/(address)"),
+        ("a/ann&#64;example.com", "a/(address)"),
+        ("a/%2Fb/ann%40example.com", "a/%2Fb/(address)"),
+    ],
+)
+def test_an_address_is_taken_out_of_a_key_or_message_however_it_is_escaped(shown, expected):
+    assert without_address(shown, ANN.email) == expected
 
 
 def test_the_devices_of_a_person_are_known_from_objects_that_no_table_holds(store):

@@ -91,22 +91,24 @@ def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
 
 
 def key_holds(key: str, email: str) -> bool:
-    """Whether the key of an object holds an address: there a domain may go on, as in `.json`."""
-    view, name = folded(unquote(key)), folded(email)
-    at = view.find(name)
-    while at >= 0:
-        before, after = view[at - 1 : at], view[at + len(name) :][:1]
-        if not (_is_word(before) or before in _JOINING or _is_word(after) or after == "-"):
-            return True
-        at = view.find(name, at + 1)
-    return False
+    """Whether the key of an object, however it is escaped, holds an address.
+
+    Only letters and digits go on in a name there: it is shown to nobody, and nothing is deleted.
+    """
+    name = folded(email)
+    return any(_bounded(name).search(folded(view)) for view in _decodings(key))
 
 
 def without_address(key: str, email: str) -> str:
     """A key, or a message that names one, with `(address)` where it holds an address."""
-    plain = re.sub(re.escape(email), "(address)", key, flags=re.IGNORECASE)
-    segments = plain.split("/")
-    return "/".join("(address)" if key_holds(segment, email) else segment for segment in segments)
+    plain = re.sub(_bounded(email), "(address)", key)
+    words = re.split(r"([/\s]+)", plain)
+    shown = "".join("(address)" if key_holds(word, email) else word for word in words)
+    return "(address)" if key_holds(shown, email) else shown
+
+
+def _bounded(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
 
 
 def _in_form(views: list[str], name: str, numbers: list[str]) -> bool:
