@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy.address_search import without_address
@@ -27,6 +27,9 @@ def refusal(code: str, operation: str) -> ClientError:
     return ClientError(answer, operation)
 
 
+CHANGED = ("get_object", "put_object", "head_object")
+
+
 class Client:
     """The S3 client of a lake, which refuses or does something first where a test says so."""
 
@@ -39,7 +42,7 @@ class Client:
                 step()
             return getattr(self._client, name)(**arguments)
 
-        return call if name in ("get_object", "put_object") else getattr(self._client, name)
+        return call if name in CHANGED else getattr(self._client, name)
 
     def refuse(self, operation: str, name: str, code: str) -> None:
         def step() -> None:
@@ -102,6 +105,22 @@ def test_an_object_that_s3_refuses_is_named_and_the_others_are_done(store, code,
     taken = take_out(store)
     assert (taken.records["accelerometer_landing"], taken.unread) == (1, {})
     assert text_of(store, "a") == ""
+
+
+@pytest.mark.parametrize("operation", ["get_object", "put_object", "head_object"])
+def test_an_object_that_s3_gives_no_answer_for_is_named_and_to_be_repeated(store, operation):
+    put(store, a=THEIRS, b=THEIRS)
+
+    def no_answer() -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
+
+    if operation == "head_object":
+        store.client.refuse("put_object", "a", "PreconditionFailed")
+    store.client.before[operation, "a"] = [no_answer]
+    taken = take_out(store)
+    assert list(taken.unread) == [f"{FOLDER}/a"]
+    assert taken.to_be_repeated
+    assert text_of(store, "b") == ""
 
 
 def test_an_object_that_vanishes_is_named_and_need_not_be_repeated(store):
