@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import RunInProgressError, StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -50,9 +50,7 @@ def forget(
     """
     email = one_address(address)
     for run in runs_in_progress():
-        raise StediError(
-            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
-        )
+        raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
     person = _find(lakehouse, email, catch_up)
     problems: list[str] = []

@@ -134,7 +134,6 @@ def subject_access_report(lakehouse: Lakehouse, email: str) -> dict[str, Any]:
     known: whether a customer record of theirs landed; rows: how many rows of theirs each table
     holds; malformed_rows_that_may_be_theirs: text that holds the address within a longer token.
     """
-    lakehouse.refresh(TABLES.values())
     person = find(lakehouse, email)
     landing = TABLES["customer_landing"]
     current = []

@@ -1,7 +1,8 @@
 """Whose a landed record is: the one rule by which records are held, counted and taken out.
 
-A well-formed record is whose its field of whom names, compared as a whole; malformed text is of
-whoever's address, or device's number, stands in it as a whole token (`address_search.py`).
+A well-formed record belongs to the person whose address is in its `email` or `user`, or whose
+device's number is its `serialNumber`, compared as a whole. Malformed text belongs to the person
+whose address, or device's number, stands in it as a whole token (`address_search.py`).
 """
 
 import json
