@@ -142,7 +142,7 @@ def _lake(uri: str) -> tuple[str, str]:
 
 
 def _salt(environ: Mapping[str, str]) -> str | None:
-    """The salt that is set; None where none is (the embedded lake makes its own)."""
+    """The salt of a lake of one's own; None where none is set: `Settings.salt` says so."""
     salt = environ.get("STEDI_SUBJECT_SALT") or None
     if salt is not None and len(salt) < MIN_SALT_LENGTH:
         raise SettingsError(
@@ -168,7 +168,7 @@ def _choice(environ: Mapping[str, str], name: str, choices: tuple[str, ...]) -> 
 
 
 def _spark(environ: Mapping[str, str]) -> str:
-    value = environ.get("STEDI_SPARK") or "embedded"
+    value = environ.get("STEDI_SPARK") or Settings.spark
     if not re.fullmatch(
         r"embedded|sc://\S+:\d+(/\S*)?|local(\[(\*|\d+)\])?|spark://\S+:\d+", value
     ):
@@ -213,7 +213,7 @@ def first_date_file(environ: Mapping[str, str] | None = None) -> Path:
 
 def _first_date(environ: Mapping[str, str], storage: Mapping[str, Any]) -> date:
     """STEDI_FIRST_INGEST_DATE, else the embedded lake's first date that landed, else 2022-06-18."""
-    default = date(2022, 6, 18)
+    default = Settings.first_ingest_date
     if storage["embedded"] and not storage["prefix"]:
         with suppress(OSError, ValueError):
             default = date.fromisoformat(first_date_file(environ).read_text().strip())
@@ -238,7 +238,9 @@ def _storage(environ: Mapping[str, str]) -> dict[str, Any]:
             "prefix": prefix,
             "embedded": embedded,
             "endpoint": environ.get("AWS_ENDPOINT_URL_S3") or environ.get("AWS_ENDPOINT_URL"),
-            "region": environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or "us-east-1",
+            "region": environ.get("AWS_REGION")
+            or environ.get("AWS_DEFAULT_REGION")
+            or Settings.region,
             "subject_salt": environ.get("STEDI_SUBJECT_SALT") if embedded else _salt(environ),
         }
     server = _running_server(environ)
@@ -261,18 +263,26 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """
     environ = os.environ if environ is None else environ
     keeps_errors = _choice(environ, "STEDI_ERROR_LOG", ("on", "off")) == "on"
-    storage = _storage(environ)
+    storage, default = _storage(environ), Settings
     return Settings(
         **storage,
         first_ingest_date=_first_date(environ, storage),
         consent_scope=_choice(environ, "STEDI_CONSENT_SCOPE", ("customer", "reading")),
         spark=_spark(environ),
-        max_malformed_share=_share(environ, "STEDI_MAX_MALFORMED_SHARE", 0.05),
-        max_data_age_days=_integer(environ, "STEDI_MAX_DATA_AGE_DAYS", 2, 100_000),
-        quiet_seconds=_integer(environ, "STEDI_QUIET_SECONDS", 10, 86_400),
-        retention_days=_integer(environ, "STEDI_RETENTION_DAYS", 7, 36_500),
-        max_object_bytes=_integer(environ, "STEDI_MAX_OBJECT_BYTES", 2 << 30, 1 << 50, 1_000),
-        max_record_bytes=_integer(environ, "STEDI_MAX_RECORD_BYTES", 16 << 20, 1 << 30, 1_000),
+        max_malformed_share=_share(
+            environ, "STEDI_MAX_MALFORMED_SHARE", default.max_malformed_share
+        ),
+        max_data_age_days=_integer(
+            environ, "STEDI_MAX_DATA_AGE_DAYS", default.max_data_age_days, 100_000
+        ),
+        quiet_seconds=_integer(environ, "STEDI_QUIET_SECONDS", default.quiet_seconds, 86_400),
+        retention_days=_integer(environ, "STEDI_RETENTION_DAYS", default.retention_days, 36_500),
+        max_object_bytes=_integer(
+            environ, "STEDI_MAX_OBJECT_BYTES", default.max_object_bytes, 1 << 50, 1_000
+        ),
+        max_record_bytes=_integer(
+            environ, "STEDI_MAX_RECORD_BYTES", default.max_record_bytes, 1 << 30, 1_000
+        ),
         error_folder=home(environ) / "errors" if keeps_errors else None,
         alerts=environ.get("STEDI_ALERTS") or None,
         **_aws_services(environ),

@@ -1,5 +1,6 @@
 """The commands as a person types them, each a process, on an embedded lake of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -132,6 +133,39 @@ def test_a_mistake_is_one_line(stedi, tmp_path, monkeypatch, arguments, code, sa
     found, output = stedi(*arguments)
     assert found == code
     assert said in output.strip().splitlines()[-1]
+
+
+class AthenaConnection:
+    """A connection of pyathena, and its cursor, that answers with rows given beforehand."""
+
+    query_id = "1"
+    description = (("number", "bigint"), ("number", "bigint"), ("nothing", "varchar"))
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def cursor(self):
+        return contextlib.nullcontext(self)
+
+    def execute(self, sql):
+        assert sql.startswith("SELECT")
+
+    def fetchall(self):
+        return self.rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "lines"),
+    [([(2**60 + 1, 1, None), (None, 2, None)], [f"{2**60 + 1},1,", ",2,"]), ([], [])],
+)
+def test_whole_numbers_from_athena_stay_exact_beside_nulls(stedi, monkeypatch, rows, lines):
+    pyathena = pytest.importorskip("pyathena")
+    monkeypatch.setattr(pyathena, "connect", lambda **_: AthenaConnection(rows))
+    monkeypatch.setenv("STEDI_ATHENA_WORKGROUP", "w")
+    monkeypatch.setenv("STEDI_GLUE_DATABASE", "d")
+    sql = "SELECT 1 FROM customer_landing"
+    code, output = stedi("query", sql, "--engine", "athena", "--format", "csv")
+    assert (code, output.splitlines()) == (0, ["number,number,nothing", *lines])
 
 
 @pytest.mark.parametrize(

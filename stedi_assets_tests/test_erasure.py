@@ -206,7 +206,7 @@ def odd_ways(record: dict) -> list[str]:
         line.replace("/", "\\/")[:-2],
         f"[{line}]",
         f"rest}} {line}",
-        compact(quoted).upper(),
+        compact(quoted).upper().replace(number.upper(), number),  # numbers are exact
         compact(record | {"serialNumber": number, "x": [], "distanceFromObject": 1.5}),
         compact({"unknown": number, "other": who}),
         f"{number};{ANN};7",

@@ -36,6 +36,7 @@ def home(served: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def source(folder: Path, *days: str) -> Path:
     for day in days:
         (folder / "customer" / day).mkdir(parents=True)
+        (folder / "customer" / day / "a.json").write_text("{}")
     return folder
 
 
@@ -51,6 +52,16 @@ def test_the_first_date_that_lands_is_the_lakes_first(home: Path, tmp_path: Path
 def test_what_is_in_no_dated_folder_lands_on_the_given_day(home: Path, tmp_path: Path) -> None:
     adopt_first_date_of(source(tmp_path, "export"), DAY)
     assert load_settings().first_ingest_date == DAY
+
+
+def test_what_does_not_land_sets_no_first_date(home: Path, tmp_path: Path) -> None:
+    folder = source(tmp_path, "ingest_date=2026-01-07")
+    (folder / "customer" / "ingest_date=2026-01-03").mkdir()
+    (folder / "customer" / "ingest_date=2026-01-04").mkdir()
+    (folder / "customer" / "ingest_date=2026-01-04" / "_SUCCESS").touch()
+    (folder / "customer" / ".DS_Store").touch()
+    adopt_first_date_of(folder, DAY)
+    assert load_settings().first_ingest_date == date(2026, 1, 7)
 
 
 def test_a_lake_that_has_its_settings_keeps_its_first_date(home: Path, tmp_path: Path) -> None:

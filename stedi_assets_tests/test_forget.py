@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import uuid
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,9 @@ from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
-from stedi_assets.privacy import vacuum
-from stedi_assets.privacy.audit import audit_rows, landed_again
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.privacy import subject_access, vacuum
+from stedi_assets.privacy.audit import AUDIT_FOLDER, audit_rows, landed_again
 from stedi_assets.privacy.forget import forget
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact
@@ -143,6 +145,40 @@ def test_an_order_that_is_cut_short_leaves_an_audit_row_and_can_be_repeated(lake
     lake.put(landed("accelerometer", DATES[0], "again", phone(1, 5)))
     assert forgotten(lake, "p1@example.com").audit["completed"] is True
     assert [row["completed"] for row in audit_rows(lake.lake)] == [False, True]
+
+
+def test_an_audit_row_that_cannot_be_finished_is_a_problem(lake, monkeypatch):
+    land(lake, ("ann@example.com", "d1"))
+    lake.catch_up()
+    put_json, written = ObjectStore.put_json, []
+
+    def refuse(store, path: str, value: object) -> None:
+        if path.startswith(AUDIT_FOLDER) and (written or written.append(path)):
+            raise StediError("S3 is full.")
+        put_json(store, path, value)
+
+    monkeypatch.setattr(ObjectStore, "put_json", refuse)
+    result = forgotten(lake, "ann@example.com")
+    assert result.problems == ["The audit row says only that it was begun: S3 is full."]
+    assert result.audit["completed"] is False
+    assert [row["completed"] for row in audit_rows(lake.lake)] == [False]
+
+
+def test_a_table_that_cannot_be_read_is_one_problem(lake, monkeypatch):
+    land(lake, ("ann@example.com", "d1"))
+    lake.catch_up()
+    read = subject_access._held_in
+
+    def refuse(lakehouse, table, person):
+        if table.name == "customers_curated":
+            raise StediError(f"It cannot be read (full text: {uuid.uuid4()}).")
+        return read(lakehouse, table, person)
+
+    monkeypatch.setattr(subject_access, "_held_in", refuse)
+    result = forgotten(lake, "ann@example.com")
+    assert len(result.problems) == 1
+    with pytest.raises(StediError, match="1 tables could not be read"):
+        forgotten(lake, "nobody@example.com")
 
 
 def stedi(*command: str, given: "str | bytes" = "") -> tuple[int, str]:

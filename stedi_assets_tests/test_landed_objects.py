@@ -6,9 +6,10 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
 
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.privacy.address_search import without_address
 from stedi_assets.privacy.landed_objects import Redactor, devices_in_objects
 from stedi_assets.privacy.whose_record import Person
 from stedi_assets.settings import load_settings
@@ -26,6 +27,9 @@ def refusal(code: str, operation: str) -> ClientError:
     return ClientError(answer, operation)
 
 
+CHANGED = ("get_object", "put_object", "head_object")
+
+
 class Client:
     """The S3 client of a lake, which refuses or does something first where a test says so."""
 
@@ -38,7 +42,7 @@ class Client:
                 step()
             return getattr(self._client, name)(**arguments)
 
-        return call if name in ("get_object", "put_object") else getattr(self._client, name)
+        return call if name in CHANGED else getattr(self._client, name)
 
     def refuse(self, operation: str, name: str, code: str) -> None:
         def step() -> None:
@@ -103,6 +107,22 @@ def test_an_object_that_s3_refuses_is_named_and_the_others_are_done(store, code,
     assert text_of(store, "a") == ""
 
 
+@pytest.mark.parametrize("operation", ["get_object", "put_object", "head_object"])
+def test_an_object_that_s3_gives_no_answer_for_is_named_and_to_be_repeated(store, operation):
+    put(store, a=THEIRS, b=THEIRS)
+
+    def no_answer() -> None:
+        raise EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
+
+    if operation == "head_object":
+        store.client.refuse("put_object", "a", "PreconditionFailed")
+    store.client.before[operation, "a"] = [no_answer]
+    taken = take_out(store)
+    assert list(taken.unread) == [f"{FOLDER}/a"]
+    assert taken.to_be_repeated
+    assert text_of(store, "b") == ""
+
+
 def test_an_object_that_vanishes_is_named_and_need_not_be_repeated(store):
     put(store, a=THEIRS, b=THEIRS)
     store.client.before["get_object", "a"] = [lambda: store.delete([f"{FOLDER}/a"])]
@@ -151,15 +171,41 @@ def test_text_that_cannot_be_searched_is_named_with_the_reason(store):
 
 
 def test_objects_named_after_the_person_are_named_without_the_address(store):
-    names = ["ANN@example.com.json", "ann%40example.com", "ann@example.com.gz", "joann@example.com"]
+    names = ["ANN@example.com.json", "ann%2540example.com", "_ann@example.com.gz"]
+    names += ["joann@example.com", "ann@example.community"]
     put(store, **dict.fromkeys(names, b"{}"))
     taken = take_out(store)
     assert sorted(taken.named) == [
         f"{FOLDER}/(address)",
-        f"{FOLDER}/(address).gz",
         f"{FOLDER}/(address).json",
+        f"{FOLDER}/_(address).gz",
     ]
-    assert taken.unread == {f"{FOLDER}/(address).gz": "not gzip"}
+    assert taken.unread == {f"{FOLDER}/_(address).gz": "not gzip"}
+
+
+@pytest.mark.parametrize(
+    "name", ["ann%40example.com", "ann%2540example.com", "x-ANN%40EXAMPLE.COM"]
+)
+def test_what_s3_refuses_is_named_without_the_address_however_its_key_is_escaped(store, name):
+    put(store, **{name: THEIRS})
+    store.client.refuse("get_object", name, "EndpointConnectionError")
+    taken = take_out(store)
+    assert "40example" not in str(taken).lower().replace("25", "")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ("a/joann@example.com/ann@example.community", "a/joann@example.com/ann@example.community"),
+        ("a/_ann@example.com_/b", "a/_(address)_/b"),
+        ("reading a/ann%2540example.com.gz: refused", "reading a/(address) refused"),
+        (r"a/ann\\u0040example.com", "a/(address)"),
+        ("a/ann&#64;example.com", "a/(address)"),
+        ("a/%2Fb/ann%40example.com", "a/%2Fb/(address)"),
+    ],
+)
+def test_an_address_is_taken_out_of_a_key_or_message_however_it_is_escaped(shown, expected):
+    assert without_address(shown, ANN.email) == expected
 
 
 def test_the_devices_of_a_person_are_known_from_objects_that_no_table_holds(store):

@@ -253,6 +253,34 @@ def test_a_living_server_whose_state_file_is_lost_or_cut_off_is_used(
     assert servers(folder) == []
 
 
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_server_of_another_user_is_given_no_keys(folder: Path, monkeypatch, is_lost) -> None:
+    with local.local_s3(folder) as server:
+        state = (folder / "server.json").read_text()
+        if is_lost:
+            (folder / "server.json").unlink()
+        with monkeypatch.context() as patch:
+            patch.setattr(seaweedfs.os, "getuid", lambda: 2**31 - 1)
+            with pytest.raises(seaweedfs.LocalS3Error, match=f"Process {server.pid} of another"):
+                seaweedfs.running(folder)
+        assert (folder / "server.json").exists() != is_lost
+        (folder / "server.json").write_text(state)
+
+
+def test_a_server_that_somebody_started_by_hand_is_named(folder: Path) -> None:
+    folder.mkdir()
+    stub = "import time; time.sleep(60)"
+    arguments = ["mini", f"-dir={folder}", "-bucket=stedi", "-s3.port=9"]
+    process = subprocess.Popen([sys.executable, "-c", stub, *arguments])
+    try:
+        until(lambda: seaweedfs.is_ours(process.pid, folder))
+        with pytest.raises(seaweedfs.LocalS3Error, match=f"Process {process.pid} .*: stop it"):
+            seaweedfs.running(folder)
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_server_that_dies_under_a_command_is_started_again_where_it_was(
     start: Callable[..., subprocess.Popen[str]], folder: Path
 ) -> None:

@@ -1,8 +1,9 @@
 """Whose a landed record is: whole addresses, in parsed fields or as whole tokens of raw text."""
 
+import html
 import json
 import unicodedata
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 import pytest
 from hypothesis import given
@@ -97,6 +98,11 @@ def test_who_is_forgotten_with_a_similar_address_takes_nothing_of_ann(other):
         "“ann@example.com”",
         "\u00a0ann@example.com\u00a0",
         "İ before and after ann@example.com İ",
+        "{&quot;user&quot;: &#34;ann&#64;example.com&#34;",
+        "&lt;ann@example.com&gt;",
+        "%7B%22user%22%3A+%22ann%40example.com%22%2C",
+        r"{\x22user\x22: \x22\x61nn\x40example.com\x22",
+        "%u0061nn@example.com",
     ],
 )
 def test_malformed_text_with_the_address_as_a_token_is_the_persons(text):
@@ -127,6 +133,20 @@ def test_an_address_is_found_in_any_case_form_and_escaping(email, text):
         "{ann@example.com}",
         "/ann@example.com/",
         "{'user': 'ann@example.com",
+        "{u'user': u'ann@example.com', ",
+        "{'user': b'ann@example.com', ",
+        "(u'ann@example.com",
+        quote_plus("see ann@example.com now"),
+        "_ann@example.com_",
+        "-ann@example.com",
+        ".ann@example.com",
+        "📧ann@example.com",
+        "✉️ann@example.com✉️",
+        "ann@example.com📧",
+        "%FFann@example.com",
+        json.dumps(reading("ann@example.com").encode("utf-16-le").decode())[1:-1],
+        repr(reading("ann@example.com").encode("utf-16-le"))[2:-1],
+        quote(reading("ann@example.com").encode("utf-16-be")),
         reading("ann@example.com").encode("utf-16-le").decode(),
         reading("ann@example.com").encode("utf-16-be").decode(),
         reading("ann@example.com").encode("utf-32-le").decode(),
@@ -140,6 +160,55 @@ def test_text_in_which_the_address_may_stand_is_named_and_not_taken(text):
 def test_an_address_beyond_latin_is_found_in_utf16_without_a_mark():
     text = reading("жж@пример.рф").encode("utf-16-le").decode()
     assert search(text, "жж@пример.рф") is Match.MAYBE
+
+
+def test_an_address_beyond_ascii_is_found_in_pythons_bytes():
+    assert search(repr("user: müller@example.com".encode()), "müller@example.com") is Match.YES
+    wide = repr("user: müller@example.com".encode("utf-16-le"))[2:-1]
+    assert search(wide, "müller@example.com") is Match.MAYBE
+
+
+@pytest.mark.parametrize("between", ['"', '""', "\\", "'", "’", "”", "‐", "‑", "–", "·", "\u200b"])
+@pytest.mark.parametrize("other", ["jo{}ann@example.com", "jo.{}ann@example.com"])
+@pytest.mark.parametrize("end", ["", "{}"])
+def test_malformed_text_is_not_taken_where_a_word_goes_on_into_the_address(between, other, end):
+    other = (other + end).format(*[between] * 2)
+    line = reading(other)[:-2]
+    texts = [other, line, json.dumps(line), repr(line), html.escape(line), html.escape(other)]
+    texts += [html.escape(json.dumps(line)), line.replace("@", "%40"), f'{{"user": "{other}", "']
+    for text in [*texts, *map(quote, texts), *map(quote_plus, texts)]:
+        assert search(text, "ann@example.com") is not Match.YES
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "o&quot;ann@example.com",
+        "o&#39;ann@example.com",
+        "o&#x27;ann%40example.com",
+        "o&rsquo;ann@example.com",
+        "smith&amp;ann@example.com",
+        "&#106;ann@example.com",
+        "ann@example.com&#46;au",
+        r"corp\nann@example.com",
+        r"corp\\\\nann@example.com",
+        "ann@example.com‐x.org",
+        "ann@example.com。au",
+        "ann@example.com\u200bx",
+    ],
+)
+def test_malformed_text_of_somebody_else_is_not_taken_for_an_escape_or_a_sign(other):
+    for text in (other, f'{{"user": "{other}", "', quote(other), quote_plus(json.dumps(other))):
+        assert search(text, "ann@example.com") is not Match.YES
+
+
+def test_the_number_of_a_device_is_compared_exactly_as_the_tables_do():
+    step = '{"serialNumber": "Dev-É1", "distanceFromObject": '
+    assert search(step, "ann@example.com", ["Dev-É1"]) is Match.YES
+    assert search(step, "ann@example.com", ["dev-é1"]) is Match.NO
+    assert search(step, "ann@example.com", ["DEV-É1", "É1"]) is Match.NO
+    assert search('{"SENSORREADINGTIME": 7, ', "ann@example.com", ["7"]) is Match.NO
+    assert search('{"distance": -7, ', "ann@example.com", ["7"]) is Match.NO
 
 
 def test_the_devices_number_is_found_in_malformed_text_but_not_as_another_fields_value():

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from stedi_assets.errors import StediError
 
 if TYPE_CHECKING:
-    import pandas
+    import pyarrow
 
 # Messages about the statement. Others (a failed cast) may quote a row.
 _ABOUT_THE_STATEMENT = re.compile(
@@ -15,7 +15,7 @@ _ABOUT_THE_STATEMENT = re.compile(
 )
 
 
-def run_athena_query(sql: str, *, workgroup: str, database: str, region: str) -> "pandas.DataFrame":
+def run_athena_query(sql: str, *, workgroup: str, database: str, region: str) -> "pyarrow.Table":
     """Run a query on Athena and fetch its rows.
 
     Args:
@@ -28,7 +28,7 @@ def run_athena_query(sql: str, *, workgroup: str, database: str, region: str) ->
         StediError: pyathena is not installed, the keys are refused, or the query fails. Athena's
             message is shown where it is about the statement; another may quote a row.
     """
-    import pandas
+    import pyarrow
 
     try:
         import pyathena
@@ -49,9 +49,9 @@ def run_athena_query(sql: str, *, workgroup: str, database: str, region: str) ->
                 rows = cursor.fetchall()
             finally:
                 query_id = cursor.query_id
-            return pandas.DataFrame(
-                rows, columns=[column[0] for column in cursor.description or ()]
-            )
+            names = [column[0] for column in cursor.description or ()]
+            columns = zip(*rows, strict=True) if rows else [()] * len(names)
+            return pyarrow.Table.from_arrays([*map(pyarrow.array, columns)], names)
     except (pyathena.Error, BotoCoreError, ClientError) as error:
         if _ABOUT_THE_STATEMENT.match(str(error)):
             raise StediError(f"The query does not run: {error}") from None

@@ -63,15 +63,13 @@ def sync_lake(lakehouse: "Lakehouse") -> dict[str, str]:
 
 
 def _check_database(glue: Any, database: str) -> None:
-    try:
-        with translate_aws_errors("Glue", f"looking for the database {database}", _CHECK):
+    with translate_aws_errors("Glue", f"looking for the database {database}", _CHECK):
+        try:
             glue.get_database(Name=database)
-    except StediError as error:
-        if "EntityNotFoundException" not in str(error):
-            raise
-        raise StediError(
-            f"There is no Glue database {database}: create it, or correct STEDI_GLUE_DATABASE."
-        ) from None
+        except glue.exceptions.EntityNotFoundException:
+            raise StediError(
+                f"There is no Glue database {database}: create it, or correct STEDI_GLUE_DATABASE."
+            ) from None
 
 
 def _sync_table(glue: Any, database: str, table_input: dict[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import RunInProgressError, StediError
 from stedi_assets.settings import dagster_home, load_settings, today
 
 
@@ -107,6 +107,4 @@ def runs_in_progress() -> list[str]:
 def refuse_while_runs_are_in_progress(command: str) -> None:
     """StediError where a run is in progress that would write at the same time as `command`."""
     for run in runs_in_progress():
-        raise StediError(
-            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
-        )
+        raise RunInProgressError(run, command)

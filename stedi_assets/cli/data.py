@@ -145,8 +145,6 @@ def _on_spark(sql: str) -> "pyarrow.Table":
 
 
 def _on_athena(sql: str) -> "pyarrow.Table":
-    import pyarrow
-
     from stedi_assets.lakehouse.query import describe
     from stedi_assets.lakehouse.read_only_sql import parse_query
 
@@ -161,10 +159,9 @@ def _on_athena(sql: str) -> "pyarrow.Table":
     answer = describe(sql)
     if answer is not None:
         return answer
-    frame = run_athena_query(
+    return run_athena_query(
         parse_query(sql).translated("athena"),
         workgroup=settings.athena_workgroup,
         database=settings.glue_database,
         region=settings.region,
     )
-    return pyarrow.Table.from_pandas(frame, preserve_index=False)

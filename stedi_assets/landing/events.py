@@ -47,12 +47,12 @@ class LandingEvents:
         """The ingest dates that events name, oldest first."""
         return sorted({day for _, day in self.partitions})
 
-    def acknowledge(self, decided: Collection[date] | None = None) -> int:
+    def acknowledge(self, decided: Collection[date]) -> int:
         """Delete messages from the queue, once what they name was decided from a listing.
 
         Args:
             decided: the ingest dates that were decided; a message that names another one stays
-                and is received again. None: all of them.
+                and is received again.
 
         Returns:
             How many messages were deleted.
@@ -63,7 +63,7 @@ class LandingEvents:
         receipts = [
             receipt
             for receipt, partitions in self._messages
-            if decided is None or all(day in decided for _, day in partitions)
+            if all(day in decided for _, day in partitions)
         ]
         self._queue.delete(receipts)
         return len(receipts)

@@ -79,6 +79,14 @@ def land(
     return result
 
 
+def dates_of(source: Path, ingest_date: date) -> set[date]:
+    """The ingest dates on which `land` would land something of a source; LandError as there."""
+    result = Landed()
+    for _ in _uploads("", source, ingest_date, result):
+        pass
+    return result.dates
+
+
 def _check_dates(dates: set[date], first: date, last: date) -> None:
     wrong = sorted(day for day in dates if not first <= day <= last)
     if wrong:

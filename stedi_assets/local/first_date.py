@@ -6,16 +6,15 @@ from STEDI_FIRST_INGEST_DATE alone.
 """
 
 import os
-import re
 from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore, open_store
-from stedi_assets.landing.layout import landed_dates, parse_date
+from stedi_assets.landing.layout import landed_dates
+from stedi_assets.landing.upload import dates_of
 from stedi_assets.settings import Settings, first_date_file, load_settings, today
-from stedi_assets.tables.schemas import ENTITIES
 
 
 def adopt_first_date_of(source: Path, ingest_date: date) -> None:
@@ -24,8 +23,9 @@ def adopt_first_date_of(source: Path, ingest_date: date) -> None:
     ingest_date: the day on which what is in no `ingest_date=` folder lands.
     """
     settings = load_settings()
-    if _is_free(settings) and (days := _days_of(source, ingest_date)):
-        _keep(min(days))
+    days = dates_of(source, ingest_date) if _is_free(settings) else set()
+    if landing := {day for day in days if day <= today()}:
+        _keep(min(landing))
 
 
 def adopt_first_landed_date(store: ObjectStore) -> None:
@@ -48,17 +48,6 @@ def _is_free(settings: Settings) -> bool:
     with suppress(StediError):  # it is not running: whoever lands says so
         return open_store(settings).get_json("_stedi/settings.json") is None
     return False
-
-
-def _days_of(source: Path, ingest_date: date) -> set[date]:
-    names = {path.name for entity in ENTITIES for path in (source / entity).glob("*")}
-    days = set()
-    for name in names:
-        dated = re.match(r"ingest_date=(.*)", name)
-        day = parse_date(dated[1]) if dated else ingest_date
-        if day is not None and day <= today():
-            days.add(day)
-    return days
 
 
 def _keep(day: date) -> None:

@@ -157,7 +157,6 @@ def local_environment(server: LocalS3, environ: Mapping[str, str], salt: str) ->
         "STEDI_LAKE": lake if lake.startswith(f"{ours}/") else ours,
         "STEDI_SUBJECT_SALT": salt,
         "STEDI_EMBEDDED": "1",
-        "STEDI_S3_METRICS": server.metrics,
     }
 
 

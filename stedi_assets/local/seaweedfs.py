@@ -19,15 +19,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.local.certificate import self_signed_certificate
 from stedi_assets.settings import EMBEDDED_BUCKET
 
 _STOP_SECONDS = 10.0
-_CERTIFICATE_DAYS = 3650
 # weed derives nothing from one port that we do not set: every port it may open is given.
 PORTS = (
     "master.port",
@@ -130,12 +129,18 @@ def launch(folder: Path, ports: Mapping[str, int] | None = None) -> LocalS3:
 
 
 def running(folder: Path) -> LocalS3 | None:
-    """The folder's server where its process lives; also one whose server.json is lost."""
+    """The folder's server where its process lives; also one whose server.json is lost.
+
+    LocalS3Error where the process is another user's, who would be given our keys.
+    """
     try:
         server = LocalS3(**json.loads((folder / "server.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return _find(folder)
-    return server if is_ours(server.pid, folder) else _find(folder)
+    if not is_ours(server.pid, folder):
+        return _find(folder)
+    _check_owner(server.pid, folder)
+    return server
 
 
 def ports_of(folder: Path, pid: int) -> dict[str, int]:
@@ -177,10 +182,7 @@ def kill(pid: int, folder: Path) -> None:
         except ProcessLookupError:
             break
         except PermissionError:
-            raise LocalS3Error(
-                f"Process {pid} of another user serves {folder}: stop it, or say with STEDI_HOME"
-                " where your lake shall be."
-            ) from None
+            raise _not_ours(pid, folder) from None
         end = time.monotonic() + _STOP_SECONDS
         while is_ours(pid, folder) and time.monotonic() < end:
             time.sleep(0.05)
@@ -218,6 +220,26 @@ def _of_folder(folder: Path) -> str:
     return f" -dir={folder} -bucket={EMBEDDED_BUCKET} "
 
 
+def _not_ours(pid: int, folder: Path) -> LocalS3Error:
+    return LocalS3Error(
+        f"Process {pid} of another user serves {folder}: stop it, or say with STEDI_HOME"
+        " where your lake shall be."
+    )
+
+
+def _check_owner(pid: int, folder: Path) -> None:
+    """LocalS3Error where a process is another user's; one that is gone is nobody's."""
+    ps = ["ps", "-o", "uid=", "-p", str(pid)]
+    try:
+        owner = os.stat(f"/proc/{pid}").st_uid
+    except OSError:  # gone, or a system without /proc
+        if Path("/proc/self").exists():
+            return
+        owner = int(subprocess.run(ps, capture_output=True, text=True).stdout or os.getuid())
+    if owner != os.getuid():
+        raise _not_ours(pid, folder)
+
+
 def _find(folder: Path) -> LocalS3 | None:
     """The folder's server among all processes; server.json is written anew."""
     if Path("/proc/self/cmdline").exists():
@@ -228,6 +250,7 @@ def _find(folder: Path) -> LocalS3 | None:
     for pid in pids:
         line = command_line(pid)
         if f" mini{_of_folder(folder)}" in line:
+            _check_owner(pid, folder)
             server = _server(line, pid, _keys(folder))
             _write_private(folder / "server.json", json.dumps(asdict(server)))
             return server
@@ -236,6 +259,8 @@ def _find(folder: Path) -> LocalS3 | None:
 
 def _server(command: str, pid: int, keys: Mapping[str, str]) -> LocalS3:
     ports = dict(re.findall(r" -(s3\.port|metricsPort)=(\d+)", command))
+    if len(ports) < 2:
+        raise LocalS3Error(f"Process {pid} serves the lake on ports of its own: stop it.")
     return LocalS3(
         endpoint=f"http://127.0.0.1:{ports['s3.port']}",
         metrics=f"http://127.0.0.1:{ports['metricsPort']}/metrics",
@@ -294,7 +319,7 @@ def _keys(folder: Path) -> dict[str, str]:
 
 def _write_security(folder: Path) -> None:
     """security.toml: tokens for HTTP between the parts, a certificate for their gRPC."""
-    certificate, key = _certificate()
+    certificate, key = self_signed_certificate()
     _write_private(folder / "certificate.pem", certificate)
     _write_private(folder / "key.pem", key)
     ours = (json.dumps(str(folder / "certificate.pem")), json.dumps(str(folder / "key.pem")))
@@ -304,33 +329,6 @@ def _write_security(folder: Path) -> None:
     lines += [f"[grpc]\nca = {ours[0]}"]
     lines += [f"[grpc.{part}]\ncert = {ours[0]}\nkey = {ours[1]}" for part in _GRPC_PARTS]
     _write_private(folder / "security.toml", "\n".join(lines))
-
-
-def _certificate() -> tuple[str, str]:
-    """A new certificate that signs itself, and its key, in PEM."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "stedi embedded lake")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=_CERTIFICATE_DAYS))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    plain = serialization.NoEncryption()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, plain
-    )
-    return certificate.public_bytes(serialization.Encoding.PEM).decode(), private.decode()
 
 
 def _write_private(path: Path, text: str) -> None:

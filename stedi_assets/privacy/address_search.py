@@ -3,8 +3,10 @@
 What belongs here: text and addresses. What does not: records and people (`whose_record.py`).
 """
 
+import html
 import re
 import unicodedata
+from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from urllib.parse import unquote
 
@@ -15,21 +17,27 @@ from stedi_assets.tables.schemas import ENTITIES
 # Text escaped more often than this is searched as far as it was decoded.
 MAX_DECODINGS = 8
 # Text with one of these may hold a name that does not stand in it letter by letter.
-ESCAPES = ("\\", "%", "\0")
-_ESCAPE = re.compile(r'\\(?:u([0-9a-fA-F]{4})|(["\\/bfnrt]))')
-_ESCAPED = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+ESCAPES = ("\\", "%", "&", "\0")
+# Escapes of JSON, of JavaScript (`%u0061`) and of Python's bytes (`\xc3\xbc`).
+_ESCAPE = re.compile(r"""(?:\\|%)u([0-9a-fA-F]{4})|((?:\\x[0-9a-fA-F]{2})+)|\\(["\\/bfnrt])""")
+# White space that was escaped: `x\nann@…` may as well be of the domain user `x\nann`.
+_ESCAPED = dict.fromkeys("bfnrt", "\x1f")
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
-_FORM_DELIMITERS = re.compile(r'[&=?#;\s"<>]+')
+_FORM_DELIMITERS = re.compile(r"[&=?#;\s]+")
 # What RFC 5322 allows in an atom besides letters and digits. After some of these a producer may as
 # well have begun an address (`user=ann@…`, `|ann@…`); within a word the others join its parts.
 _JOINING = frozenset(".-_+")
 _AMBIGUOUS = frozenset("!#$%&*/=?^{|}~")
 _QUOTES = frozenset("'`")
+# Quotes, backslashes and signs beyond ASCII between a word and what follows, and no space.
+_WITHIN_A_WORD = re.compile(r"""[\w.-](?:["'`\\\x1f]|[^\x00-\x7f\s\w])+$""")
+_PYTHON_QUOTE = re.compile(r"(?<!\w)[bfru]{1,2}'$")
 # A number that stands as the value of another field is not the number of a device.
 _OTHER_FIELDS = "|".join(
     sorted({c.name.lower() for e in ENTITIES.values() for c in e.fields} - {"serialnumber"})
 )
-_OF_OTHER_FIELD = re.compile(rf"""\b(?:{_OTHER_FIELDS})["']?\s*[:=]\s*["']?$""")
+_OF_OTHER_FIELD = re.compile(rf"""\b(?:{_OTHER_FIELDS})["']?\s*[:=]\s*["']?$""", re.IGNORECASE)
 
 
 class Match(IntEnum):
@@ -63,124 +71,158 @@ def folded(text: str) -> str:
     return lower.replace("ς", "σ")  # which of the two it is depends on what stands around it
 
 
-def search(text: str, *names: str) -> Match:
-    """Whether any of some names (an email, numbers of devices) is a token of a text.
+def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
+    """Whether an email, or the number of a device, is a token of a text.
 
     YES where it is one once all escaping is undone. MAYBE where it is one at another level of
     escaping only, where the grammar takes it for part of a longer address but a producer may
     not have meant that (`user=ann@example.com`), or where the text is UTF-16 without a mark.
     """
-    wanted = [folded(name) for name in names]
+    name, numbers = folded(email), list(devices)
     *before, last = _decodings(text)
-    match = _in(folded(last), wanted)
-    if match is Match.YES:
-        return match
-    for view in (*before, last):
-        if "%40" in view:
-            pieces = (unquote(value) for value in _FORM_DELIMITERS.split(view) if "%40" in value)
-            if any(_in(folded(piece), wanted) is Match.YES for piece in pieces):
-                return Match.YES
-    if match is Match.NO and any(_in(folded(view), wanted) for view in before):
+    match = _in(last, name, numbers)
+    if match is Match.YES or _in_form([*before, last], name, numbers):
+        return Match.YES
+    if match is Match.NO and any(_in(view, name, numbers) for view in before):
         return Match.MAYBE
-    if match is Match.NO and "\0" in text and _in_wide_text(text, wanted):
+    if match is Match.NO and "\0" in last and _in_wide_text(last, name, numbers):
         return Match.MAYBE
     return match
 
 
 def key_holds(key: str, email: str) -> bool:
-    """Whether the key of an object holds an address: there a domain may go on, as in `.json`."""
-    view, name = folded(unquote(key)), folded(email)
-    at = view.find(name)
-    while at >= 0:
-        before, after = view[at - 1 : at], view[at + len(name) :][:1]
-        if not (_is_word(before) or before in _JOINING or _is_word(after) or after == "-"):
-            return True
-        at = view.find(name, at + 1)
-    return False
+    """Whether the key of an object, however it is escaped, holds an address.
+
+    Only letters and digits go on in a name there: it is shown to nobody, and nothing is deleted.
+    """
+    name = folded(email)
+    return any(_bounded(name).search(folded(view)) for view in _decodings(key))
 
 
 def without_address(key: str, email: str) -> str:
     """A key, or a message that names one, with `(address)` where it holds an address."""
-    plain = re.sub(re.escape(email), "(address)", key, flags=re.IGNORECASE)
-    segments = plain.split("/")
-    return "/".join("(address)" if key_holds(segment, email) else segment for segment in segments)
+    plain = re.sub(_bounded(email), "(address)", key)
+    words = re.split(r"([/\s]+)", plain)
+    shown = "".join("(address)" if key_holds(word, email) else word for word in words)
+    return "(address)" if key_holds(shown, email) else shown
+
+
+def _bounded(name: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", re.IGNORECASE)
+
+
+def _in_form(views: list[str], name: str, numbers: list[str]) -> bool:
+    """Whether an encoded value of a URL's form is, or holds, a name for certain."""
+    for view in views:
+        if "%40" in view:
+            for piece in _FORM_DELIMITERS.split(_without_entities(view)):
+                if "%40" in piece and _in(_decodings(piece)[-1], name, numbers) is Match.YES:
+                    return True
+    return False
 
 
 def _decodings(text: str) -> list[str]:
-    """A text as it came, then with the escapes of JSON and of URLs undone, level by level."""
+    """A text as it came, then with escapes of JSON, URLs and HTML undone, level by level."""
     views = [text]
     while len(views) <= MAX_DECODINGS:
-        decoded = unquote(_without_escapes(views[-1]))
+        decoded = unquote(_without_entities(_without_escapes(views[-1])))
         if decoded == views[-1]:
             break
         views.append(decoded)
     return views
 
 
+def _without_entities(text: str) -> str:
+    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+
+
 def _without_escapes(text: str) -> str:
-    if "\\" not in text:
+    if "\\" not in text and "%u" not in text:
         return text
 
     def meant(escape: re.Match[str]) -> str:
         if escape[1]:
             return chr(int(escape[1], 16))
-        return _ESCAPED.get(escape[2], escape[2])
+        if escape[2]:
+            return _text_of(bytes.fromhex(escape[2].replace("\\x", "")))
+        return _ESCAPED.get(escape[3], escape[3])
 
     plain = _ESCAPE.sub(meant, text)
     return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _in(view: str, names: list[str]) -> Match:
-    """The best match of any name in a folded text."""
-    best = Match.NO
-    for name in names:
-        at = view.find(name)
-        while at >= 0 and best is not Match.YES:
-            best = max(best, _token(view, at, at + len(name), "@" in name))
-            at = view.find(name, at + 1)
-    return best
+def _text_of(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
 
 
-def _token(view: str, start: int, end: int, is_address: bool) -> Match:
-    """Whether what stands from start to end of a text is a whole token of it."""
-    before, after = view[start - 1 : start], view[end : end + 2]
-    if not is_address and _OF_OTHER_FIELD.search(view[max(0, start - 60) : start]):
+def _in(view: str, name: str, numbers: list[str]) -> Match:
+    """The best match in a text of a folded email, or of a number exactly as it is."""
+    matches = [*_tokens(folded(view), name, True)]
+    for number in numbers:
+        matches += _tokens(view, number, False)
+    return max(matches, default=Match.NO)
+
+
+def _tokens(view: str, name: str, is_address: bool) -> Iterator[Match]:
+    """Of each place in a text where a name stands, whether it is a whole token there."""
+    at = view.find(name)
+    while at >= 0:
+        before, after = view[max(0, at - 60) : at], view[at + len(name) :][:2]
+        yield min(_begins(before, after, is_address), _ends(after))
+        at = view.find(name, at + 1)
+
+
+def _begins(before: str, after: str, is_address: bool) -> Match:
+    """Whether a token begins between what stands before and a name."""
+    last = before[-1:]
+    if _is_word(last) or (not is_address and _OF_OTHER_FIELD.search(before)):
         return Match.NO
-    if _is_word(before) or before in _JOINING or _goes_on(after):
+    if last in _JOINING:  # a form's `+` is a space
+        joins = not is_address or (last != "+" and _is_word(before[-2:-1]))
+        return Match.NO if joins else Match.MAYBE
+    within = _WITHIN_A_WORD.search(before) is not None
+    if last in _QUOTES:
+        if after[:1] == last:
+            return Match.MAYBE if within else Match.YES
+        is_apostrophe = _is_word(before[-2:-1]) and not _PYTHON_QUOTE.search(before)
+        return Match.NO if is_apostrophe else Match.MAYBE
+    unsure = within or last in ("@", "\\") or _is_symbol(last)
+    return Match.MAYBE if unsure or (is_address and last in _AMBIGUOUS) else Match.YES
+
+
+def _ends(after: str) -> Match:
+    """Whether a token ends between a name and the two characters that follow."""
+    first, goes_on = after[:1], _is_word(after[1:])
+    if _is_word(first) or (first in (".", "-") and goes_on):
         return Match.NO
-    if before in _QUOTES:
-        if _is_word(view[start - 2 : start - 1]):
-            return Match.NO  # an apostrophe within a word
-        return Match.YES if after[:1] == before else Match.MAYBE
-    if before == "@" or after[:1] in ("@", "_") or (is_address and before in _AMBIGUOUS):
-        return Match.MAYBE
-    return Match.YES
+    beyond_ascii = not first.isascii() and not first.isspace()
+    unsure = first in ("@", "_") or _is_symbol(first) or (beyond_ascii and goes_on)
+    return Match.MAYBE if unsure else Match.YES
 
 
 def _is_word(character: str) -> bool:
-    """Whether a character (or none) is a letter, a digit, or what else an address takes."""
-    if character == "" or character.isascii():
-        return character.isalnum()
-    return unicodedata.category(character)[0] in "LMNS"
+    """Whether a character (or none) is a letter or a digit of any script."""
+    return character.isalnum()
 
 
-def _goes_on(after: str) -> bool:
-    """Whether a domain goes on in the two characters that follow."""
-    if after[:1] in (".", "-"):
-        return _is_word(after[1:])
-    return _is_word(after[:1])
+def _is_symbol(character: str) -> bool:
+    """Whether a character (or none) beyond ASCII is a sign or a mark, such as an emoji."""
+    return not character.isascii() and unicodedata.category(character)[0] in "MS"
 
 
-def _in_wide_text(text: str, names: list[str]) -> bool:
+def _in_wide_text(text: str, name: str, numbers: list[str]) -> bool:
     """Whether UTF-16 or UTF-32 that passes for UTF-8 with NULs holds a name.
 
     Where a line was cut out of it, its first character may be cut as well.
     """
-    content = text.encode("utf-8", "replace")
-    for encoding, width in (("utf-16", 2), ("utf-32", 4)):
-        for endian in ("le", "be"):
-            for offset in range(width):
-                wide = content[offset:].decode(f"{encoding}-{endian}", "replace")
-                if any(name in folded(wide) for name in names):
-                    return True
+    for content in (text.encode("utf-8", "replace"), text.encode("latin-1", "replace")):
+        for encoding, width in (("utf-16", 2), ("utf-32", 4)):
+            for endian in ("le", "be"):
+                for offset in range(width):
+                    wide = content[offset:].decode(f"{encoding}-{endian}", "replace")
+                    if name in folded(wide) or any(number in wide for number in numbers):
+                        return True
     return False

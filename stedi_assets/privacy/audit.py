@@ -5,7 +5,6 @@ A row names a person by `subject_id` only.
 
 import uuid
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -52,11 +51,18 @@ class AuditRow:
             self.store.put_json(self.path, self.row)
             self.started = True
 
-    def finish(self) -> None:
-        """Write the row again where it was started; the earlier one stays if S3 fails."""
-        if self.started:
-            with suppress(StediError):
+    def finish(self) -> list[str]:
+        """Write the row again where it was started; where S3 fails, the problem in a line.
+
+        The earlier row, which is not completed, stays then.
+        """
+        try:
+            if self.started:
                 self.store.put_json(self.path, self.row)
+        except StediError as error:
+            self.outcome["completed"] = False
+            return [f"The audit row says only that it was begun: {error}"]
+        return []
 
 
 def audit_rows(store: ObjectStore) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import RunInProgressError, StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -50,20 +50,19 @@ def forget(
     """
     email = one_address(address)
     for run in runs_in_progress():
-        raise StediError(
-            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
-        )
+        raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
     person = _find(lakehouse, email, catch_up)
     problems: list[str] = []
-    before = rows_of(lakehouse, person, problems)
+    unread: list[str] = []  # of the last look only what cannot be read is a problem
+    before = rows_of(lakehouse, person, unread)
     row = AuditRow(lakehouse.store, command, person.subject_id)
     redactor = Redactor(lakehouse.store, person, row.start)
     taken = redactor.taken
     try:
         redactor.take_out()
         if not taken.was_found and not any(before.values()):
-            raise _nobody(taken)
+            raise _nobody(taken, unread)
         row.start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
@@ -72,7 +71,7 @@ def forget(
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
         row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
-        row.finish()
+        problems += row.finish()
     return Forgotten(row.row, purge, problems)
 
 
@@ -85,11 +84,13 @@ def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> P
         return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
 
 
-def _nobody(taken: Taken) -> StediError:
+def _nobody(taken: Taken, unread: list[str]) -> StediError:
     text = "No landed object and no table holds anything of this person: nothing was done."
     if taken.unread:
         some = "; ".join(f"{key}: {why}" for key, why in sorted(taken.unread.items())[:3])
         text += f" {len(taken.unread)} objects could not be searched ({some})."
+    if unread:
+        text += f" {len(unread)} tables could not be read ({unread[0]})."
     if taken.named:
         text += f" {len(taken.named)} objects are named after them ({taken.named[0]})."
     return StediError(text)
@@ -103,7 +104,7 @@ def _take_out_of_tables(
         catch_up()
     except StediError as error:
         problems.append(str(error))
-    for name, rows in rows_of(lakehouse, person, problems).items():
+    for name, rows in rows_of(lakehouse, person, []).items():
         if rows:
             try:
                 _delete_rows(lakehouse, TABLES[name], person)

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
@@ -39,7 +39,7 @@ class Taken:
     records: by landing table; mentions: records of others that gave the address and now do not;
     unread: the objects that may still hold the person, each with the reason; named: the objects
     whose key holds the address, without it; was_found: an object held the person, whether
-    it could be changed or not; to_be_repeated: S3 refused some of it.
+    it could be changed or not; to_be_repeated: S3 refused some of it, or gave no answer.
     """
 
     records: dict[str, int] = field(default_factory=dict)
@@ -125,7 +125,7 @@ class Redactor:
         settings = self.store.settings
         try:
             answer = self.store.client.head_object(Bucket=settings.bucket, Key=settings.key(key))
-        except ClientError:
+        except (ClientError, BotoCoreError):
             return etag
         return str(answer["ETag"])
 
@@ -160,6 +160,7 @@ class Redactor:
             self.taken.to_be_repeated |= code not in ("NoSuchKey", "NoSuchVersion")
         else:
             self.taken.unread[shown] = without_address(str(why), self.person.email)
+            self.taken.to_be_repeated |= isinstance(why, StediError)  # no answer came
 
 
 def _s3_code(error: Exception) -> str | None:

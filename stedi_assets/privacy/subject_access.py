@@ -65,11 +65,13 @@ def _malformed_texts(lakehouse: Lakehouse, table: Table, person: Person) -> dict
         return {}
     text = F.col(CORRUPT_RECORD.name)
     # The engine passes on what could hold a name; which text does is decided in one place.
-    likely = text.rlike(r"[\\%\x00]|[^\x00-\x7f]")
+    likely = text.rlike(r"[\\%&\x00]|[^\x00-\x7f]")
     for name in person.names:
         likely = likely | F.lower(text).contains(folded(name))
     rows = lakehouse.read(table).where(text.isNotNull() & likely).select(text).distinct()
-    matches = {row[0]: search(row[0], *person.names) for row in rows.toLocalIterator()}
+    matches = {
+        row[0]: search(row[0], person.email, person.devices) for row in rows.toLocalIterator()
+    }
     return {text: match for text, match in matches.items() if match is not Match.NO}
 
 
@@ -132,7 +134,6 @@ def subject_access_report(lakehouse: Lakehouse, email: str) -> dict[str, Any]:
     known: whether a customer record of theirs landed; rows: how many rows of theirs each table
     holds; malformed_rows_that_may_be_theirs: text that holds the address within a longer token.
     """
-    lakehouse.refresh(TABLES.values())
     person = find(lakehouse, email)
     landing = TABLES["customer_landing"]
     current = []

@@ -1,7 +1,8 @@
 """Whose a landed record is: the one rule by which records are held, counted and taken out.
 
-A well-formed record is whose its field of whom names, compared as a whole; malformed text is of
-whoever's address, or device's number, stands in it as a whole token (`address_search.py`).
+A well-formed record belongs to the person whose address is in its `email` or `user`, or whose
+device's number is its `serialNumber`, compared as a whole. Malformed text belongs to the person
+whose address, or device's number, stands in it as a whole token (`address_search.py`).
 """
 
 import json
@@ -124,7 +125,7 @@ def _redacted_record(
     """The text that stays of a record, as a list of one or none; counts into the redaction."""
     owner = owner_of(entity, parsed)
     if owner is None:
-        match = search(raw, *person.names)
+        match = search(raw, person.email, person.devices)
     else:
         ids = person.devices if who_column(c.name for c in entity.fields) == "serialNumber" else ()
         match = Match.YES if owner == person.email or owner in ids else Match.NO

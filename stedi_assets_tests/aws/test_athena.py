@@ -164,8 +164,8 @@ def test_pyathena_gives_the_rows(lake, monkeypatch):
     with athena_api(lake.trino) as endpoint:
         monkeypatch.setenv("AWS_ENDPOINT_URL_ATHENA", endpoint)
         asked = {"workgroup": "stedi-privacy", "database": "stedi", "region": "us-east-1"}
-        frame = run_athena_query("SELECT count(*) AS customers FROM customer_trusted", **asked)
-        assert frame.to_dict("records") == [{"customers": lake.count("customer_trusted")}]
+        answer = run_athena_query("SELECT count(*) AS customers FROM customer_trusted", **asked)
+        assert answer.to_pylist() == [{"customers": lake.count("customer_trusted")}]
         with pytest.raises(StediError, match=r"The query does not run: .*'nothing' cannot be"):
             run_athena_query("SELECT nothing FROM customer_trusted", **asked)
         failed_cast = "SELECT CAST(email AS bigint) FROM customer_trusted"

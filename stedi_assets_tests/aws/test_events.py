@@ -188,7 +188,7 @@ def test_a_thousand_events_with_repeats_and_deletions_name_the_partitions(bucket
     assert received.dates == sorted({day for _, day in expected})
     assert received.unknown == 0
     assert bucket.waiting() >= 1000
-    assert received.acknowledge() >= 1000
+    assert received.acknowledge(received.dates) >= 1000
     assert bucket.waiting() == 0
     assert bucket.queue.receive().partitions == frozenset()
 
@@ -205,7 +205,7 @@ def test_messages_are_deleted_only_when_acknowledged(bucket, monkeypatch):
     assert bucket.queue.receive().dates == [DAY]
     again = bucket.queue.receive()
     assert again.dates == [DAY]
-    again.acknowledge()
+    again.acknowledge(again.dates)
     assert bucket.queue.receive().dates == []
 
 
@@ -226,7 +226,7 @@ def test_a_message_that_is_not_of_s3_goes_to_the_dead_letters(bucket, monkeypatc
     for _ in range(2):
         received = bucket.queue.receive()
         assert received.unknown == 1
-        assert received.acknowledge() == 0
+        assert received.acknowledge(received.dates) == 0
     assert bucket.queue.receive().unknown == 0
     assert bucket.waiting(bucket.dead) == 1
 
