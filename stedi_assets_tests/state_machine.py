@@ -105,10 +105,13 @@ class World(RuleBasedStateMachine):
             raise
 
     def attempt(self, command: Any) -> None:
-        """Run what may fail: its tables' inputs may not be there, or it is disturbed."""
+        """Run what may fail: its tables' inputs may not be there, or it is disturbed.
+
+        It fails with a line for people, and never otherwise.
+        """
         try:
             self.run(command)
-        except Exception as error:
+        except (StediError, dg.DagsterError) as error:
             note(f"it failed: {type(error).__name__}")
 
     def disturbed(self, faults: Faults, action: Callable[[], None]) -> None:

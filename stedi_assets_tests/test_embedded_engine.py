@@ -172,6 +172,22 @@ def test_an_idle_session_is_not_forgotten_by_the_engine():
     assert seconds > 365 * 86_400
 
 
+def test_the_endpoint_of_s3_alone_is_the_engines_and_no_other_services(lake, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    lake.put({"here": b"one\ntwo\n"})
+    program = (
+        "import os\n"
+        "from stedi_assets.spark.session import SparkSessions\n"
+        f"print(SparkSessions().spark_session.read.text({lake.settings.uri('here')!r}).count())\n"
+        "print(os.environ.get('AWS_ENDPOINT_URL'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.stdout.split() == ["2", "None"], done.stderr
+
+
 def test_a_connection_that_is_accepted_late_is_let_through_when_it_is_ready():
     """On a busy machine the server's end of it comes after the wait for it: once hung for ever."""
     program = (

@@ -58,6 +58,7 @@ def sync_lake(lakehouse: "Lakehouse") -> dict[str, str]:
         )
     if settings.embedded and not os.environ.get("AWS_ENDPOINT_URL_GLUE"):
         raise StediError("The embedded lake has no Glue catalogue: set STEDI_LAKE to one on AWS.")
+    lakehouse.refresh(TABLES.values())  # at the same time, where `log` reads one after another
     written = {name for name, table in TABLES.items() if lakehouse.log(table) is not None}
     return sync(aws_client("glue", settings.region), settings.glue_database, settings, written)
 

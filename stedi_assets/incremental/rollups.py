@@ -1,4 +1,4 @@
-"""Roll-ups of older ingest dates, so that the cost of a new day does not grow with history.
+"""Roll-ups of ingest dates, so that the cost of a new day does not grow with history.
 
 A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows come down to. It is
 brought up to date when it is read. One that cannot replace a date by itself leaves the newest date

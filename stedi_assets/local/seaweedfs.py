@@ -15,6 +15,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -174,6 +175,7 @@ def command_line(pid: int) -> str:
 
 def kill(pid: int, folder: Path) -> None:
     """Ask the folder's server to end, and end it after ten seconds; no other process."""
+    ports = ports_of(folder, pid)
     for sent in (signal.SIGTERM, signal.SIGKILL):
         if not is_ours(pid, folder):
             break
@@ -189,6 +191,9 @@ def kill(pid: int, folder: Path) -> None:
     # Only its own starter can reap it; elsewhere that is init's to do.
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
+    for port in ports.values():  # it leaves its sockets
+        for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
+            left.unlink(missing_ok=True)
 
 
 def client(server: LocalS3) -> Any:

@@ -1,1 +1,1 @@
-"""The tables: one function a table, named as the table, its body the table's definition."""
+"""The tables as assets: one function an asset; what its rows are is in `tables/`."""
