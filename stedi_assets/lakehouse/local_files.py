@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 # So many rows are read or written by local files at most: some 200 MB of them.
 LOCAL_ROWS = 20_000_000
-# The engine writes a file for each of its tasks; those of a partition become one below this.
-_SMALL_BYTES = 8 << 20
+# The engine writes a file for each of its tasks; of so few rows, a partition's become one.
+_JOINED_ROWS = 250_000
 _THREADS = 16
 
 
@@ -130,11 +130,11 @@ def _by_partition(folder: Path) -> Iterable[tuple[str, list[Path]]]:
 
 
 def _joined(parts: list[Path]) -> list[Path]:
-    """The files of a partition; one file where they are small."""
+    """The files of a partition; one file where they have few rows."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if len(parts) < 2 or sum(part.stat().st_size for part in parts) > _SMALL_BYTES:
+    if len(parts) < 2 or sum(pq.read_metadata(p).num_rows for p in parts) > _JOINED_ROWS:
         return parts
     rows = pa.concat_tables([pq.ParquetFile(part).read(use_threads=False) for part in parts])
     pq.write_table(rows, parts[0], compression="zstd")
