@@ -7,7 +7,7 @@ import pytest
 from deltalake import DeltaTable
 
 from stedi_assets.defs import table_checks as checks
-from stedi_assets.defs.asset_checks import failing_checks
+from stedi_assets.defs.asset_checks import whole_table_evaluations
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
@@ -43,9 +43,9 @@ def stranger(pipeline, name: str):
 
 
 def test_no_check_of_an_error_fails_on_a_lake_that_is_up_to_date(pipeline):
-    errors, warnings = failing_checks(pipeline)
-    assert errors == []
-    assert {name.rpartition(".")[2] for name in warnings} == {"newest_ingest_date_is_recent"}
+    failing = [e for e in whole_table_evaluations(pipeline) if not e.passed]
+    assert {e.check_name for e in failing} == {"newest_ingest_date_is_recent"}
+    assert {e.severity for e in failing} == {dg.AssetCheckSeverity.WARN}
 
 
 @pytest.mark.parametrize("name", ["accelerometer_trusted", "machine_learning_curated"])
