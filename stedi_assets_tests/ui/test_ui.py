@@ -102,8 +102,8 @@ def test_what_lands_is_run_by_the_sensor(page: Page, site: Site) -> None:
         open_asset(page, "accelerometer_objects", "Events")
         expect(page.get_by_text(str(DAYS[2])).first).to_be_visible()
     finally:
-        site.store().delete([path])
         before = ids(site)
+        site.store().delete([path])
         until(lambda: new_runs(site, before), PATIENCE)
         until(site.is_quiet, PATIENCE)
 
