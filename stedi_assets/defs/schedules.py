@@ -3,6 +3,7 @@
 from datetime import date, timedelta
 
 import dagster as dg
+from pydantic import Field
 
 from stedi_assets.defs.asset_checks import whole_table_evaluations
 from stedi_assets.defs.assets.common import POOL
@@ -99,19 +100,34 @@ def _report(
     return len(keys)
 
 
+class Maintenance(dg.Config):
+    """What the launchpad asks of a run of maintenance."""
+
+    retention_days: int | None = Field(
+        default=None,
+        ge=0,
+        description="Files that left a table so many days ago are erased; 0: all that left one."
+        " Default: STEDI_RETENTION_DAYS.",
+    )
+
+
 @dg.op(
     pool=POOL,
     description="Builds what is out of date, compacts, and removes files that left the tables"
     " before the retention.",
 )
-def erase_old_files(context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]) -> None:
+def erase_old_files(
+    context: dg.OpExecutionContext, config: Maintenance, pipeline: dg.ResourceParam[Pipeline]
+) -> None:
     """Compact tables, erase files that are gone long enough; StediError where some of it failed."""
 
     def catch_up() -> None:
         if failed := build_and_report(context, pipeline):
             raise StediError(" ".join(failed))
 
-    result = erase(pipeline, catch_up, timedelta(pipeline.settings.retention_days))
+    days = config.retention_days
+    days = pipeline.settings.retention_days if days is None else days
+    result = erase(pipeline, catch_up, timedelta(days))
     context.log.info(str(result))
     if result.problems:
         raise StediError(" ".join(result.problems))
