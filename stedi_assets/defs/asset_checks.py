@@ -1,5 +1,6 @@
 """Asset checks: the checks of each table as one Dagster step, and for whole tables at once."""
 
+import inspect
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -44,7 +45,10 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
         name=f"{table.name}_checks",
         specs=[
             dg.AssetCheckSpec(
-                check.__name__, asset=table.name, description=check.__doc__, blocking=blocking
+                check.__name__,
+                asset=table.name,
+                description=inspect.getdoc(check),  # indented lines would be shown as code
+                blocking=blocking,
             )
             for check, blocking in checks_of(table)
         ],
