@@ -47,6 +47,7 @@ def table() -> None:
     specs=[
         dg.AssetCheckSpec("rows_are_right", asset="table", blocking=True),
         dg.AssetCheckSpec("figures_are_usual", asset="table"),
+        dg.AssetCheckSpec("newest_ingest_date_is_recent", asset="table"),
     ]
 )
 def checks():
@@ -143,13 +144,18 @@ def fail(instance: dg.DagsterInstance, *, own: bool = True, **tags: str) -> dg.D
     ).dagster_run
 
 
-def evaluate(instance: dg.DagsterInstance, passed: bool, name: str = "rows_are_right") -> None:
+def evaluate(
+    instance: dg.DagsterInstance,
+    passed: bool,
+    name: str = "rows_are_right",
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> None:
     evaluation = dg.AssetCheckEvaluation(
         asset_key=dg.AssetKey("table"),
         check_name=name,
         passed=passed,
         metadata={"rows_that_break_it": 3},
-        severity=dg.AssetCheckSeverity.ERROR,
+        severity=severity,
     )
     instance.report_runless_asset_event(evaluation)
 
@@ -233,6 +239,12 @@ def test_a_blocking_check_is_told_when_it_begins_to_fail(
         cursor = tick(instance, cursor)
     assert inbox.titles == ["a check fails: table.rows_are_right"] * 2
     assert "rows that break it: 3" in inbox.messages[0]["message"]
+
+
+def test_data_that_is_too_old_is_told(instance: dg.DagsterInstance, inbox: Inbox) -> None:
+    evaluate(instance, False, "newest_ingest_date_is_recent", dg.AssetCheckSeverity.WARN)
+    tick(instance, tick(instance, None))
+    assert inbox.titles == ["a check fails: table.newest_ingest_date_is_recent"]
 
 
 def test_lost_and_regained_freshness_are_told(instance: dg.DagsterInstance, inbox: Inbox) -> None:

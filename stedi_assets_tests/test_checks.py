@@ -7,8 +7,9 @@ import pytest
 from deltalake import DeltaTable
 
 from stedi_assets.defs import table_checks as checks
-from stedi_assets.defs.asset_checks import failing_checks
+from stedi_assets.defs.asset_checks import whole_table_evaluations
 from stedi_assets.lakehouse.dates import on_days
+from stedi_assets.settings import today
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 
@@ -43,9 +44,9 @@ def stranger(pipeline, name: str):
 
 
 def test_no_check_of_an_error_fails_on_a_lake_that_is_up_to_date(pipeline):
-    errors, warnings = failing_checks(pipeline)
-    assert errors == []
-    assert {name.rpartition(".")[2] for name in warnings} == {"newest_ingest_date_is_recent"}
+    failing = [e for e in whole_table_evaluations(pipeline) if not e.passed]
+    assert {e.check_name for e in failing} == {"newest_ingest_date_is_recent"}
+    assert {e.severity for e in failing} == {dg.AssetCheckSeverity.WARN}
 
 
 @pytest.mark.parametrize("name", ["accelerometer_trusted", "machine_learning_curated"])
@@ -107,6 +108,23 @@ def test_a_failing_blocking_check_leaves_the_tables_downstream_as_they_were(
     assert after["accelerometer_trusted"] > before["accelerometer_trusted"]
     for name in ("customers_curated", "step_trainer_trusted", "machine_learning_curated"):
         assert after[name] == before[name]
+
+
+def test_a_date_that_is_wholly_malformed_stays_named_after_the_next_good_one(lake):
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, None)))
+    lake.put(landed("customer", DATES[1], "c", "not a record"))
+    lake.put(landed("customer", DATES[2], "c", person(2, 0, None)))
+    lake.catch_up()
+    customers = TABLES["customer_landing"]
+    outcome = checks.few_records_are_malformed(lake.pipeline, customers, [DATES[2]])
+    assert not outcome.passed
+    assert outcome.counts["worst_date"] == str(DATES[1])
+    assert outcome.counts["dates_above"] == 1
+    age = checks.newest_ingest_date_is_recent(lake.pipeline, customers, None).counts["age_in_days"]
+    lake.put(landed("customer", today(), "c", "not a record"))
+    lake.catch_up()
+    recent = checks.newest_ingest_date_is_recent(lake.pipeline, customers, None)
+    assert recent.counts["age_in_days"] == age, "a date without a record does not count"
 
 
 def test_a_check_can_be_run_by_itself(lake_up_to_date):

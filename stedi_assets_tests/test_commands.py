@@ -49,11 +49,16 @@ def servers(folder: Path) -> list[psutil.Process]:
 
 def test_land_materialize_tables_and_query_on_the_embedded_lake(run, tmp_path):
     run(STEDI, "sample", "sample", "--customers", "50", "--days", "2")
-    steps = "stedi land sample && stedi land sample && stedi materialize && stedi catch-up"
-    said = run(STEDI, "local", "--", "sh", "-ec", f"{steps} && stedi tables --json > tables.json")
+    steps = """
+        stedi land sample; stedi materialize; stedi catch-up; stedi tables --json > tables.json
+        stedi land sample; stedi materialize; stedi catch-up; stedi tables --json > again.json
+    """
+    said = run(STEDI, "local", "--", "sh", "-ec", steps)
     assert "(0 were there already" in said
     assert "Landed 0 objects" in said
+    assert "All tables are up to date: nothing to materialize." in said
     assert "Nothing to catch up on." in said
+    assert (tmp_path / "again.json").read_text() == (tmp_path / "tables.json").read_text()
     tables = json.loads((tmp_path / "tables.json").read_text())
     assert [t["table"] for t in tables][::7] == ["customer_landing", "machine_learning_curated"]
     assert all(t["rows"] > 0 for t in tables)

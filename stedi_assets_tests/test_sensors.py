@@ -114,7 +114,7 @@ def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instanc
     lake.put({f"landing/customer/{name}": b"{}" for name in names})
     until_quiet(lake, instance)
     said = "".join(capfd.readouterr())
-    assert [name for name in names if f"landing/customer/{name}" not in said] == []
+    assert [said.count(f"landing/customer/{name}") for name in names] == [1, 1, 1]
     assert len(list(lake.lake.objects("landing/customer/"))) == len(names)
     assert lake.table("customer_landing") == Counter()
 

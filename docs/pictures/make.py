@@ -21,6 +21,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from stedi_assets.defs.materialize import dagster_command
+from stedi_assets.settings import today
+
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
 SECONDS = 600
@@ -104,16 +107,16 @@ def answers(url: str) -> bool:
 def fill(folder: Path) -> None:
     """Land a sample in the lake of this process's environment, and fill the tables.
 
-    Twice, so that the customers' picture knows who has pairs.
+    The last date twice, so that the customers' picture knows who has pairs.
     """
     shutil.copy(HERE.parents[1] / "dagster.local.yaml", folder / "dagster.yaml")
     for arguments in (
         ("sample", folder / "sample"),
         ("land", folder / "sample"),
         ("materialize",),
-        ("materialize",),
     ):
         subprocess.run([BIN / "stedi", *arguments], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(dagster_command(today(), today()), check=True)
 
 
 def photograph(page: Page, url: str, picture: Picture, file: Path) -> None:

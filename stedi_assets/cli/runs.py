@@ -16,17 +16,19 @@ from stedi_assets.settings import dagster_home, load_settings
 
 @click.command(epilog=example("stedi materialize"))
 def materialize() -> None:
-    """Run `dagster asset materialize` over the whole graph for every landed date.
+    """Run `dagster asset materialize` over the whole graph for every landed date to build.
 
-    At the end it says which tables are empty, and why most of what landed is malformed.
+    A second one does nothing; `dagster asset materialize` itself builds any dates again. At the end
+    it says which tables are empty, and why most of what landed is malformed.
     """
     from stedi_assets.defs.materialize import landing_warnings, materialize_landed
+    from stedi_assets.incremental.pipeline import Pipeline
 
     dagster_home()
-    lakehouse = open_lakehouse()
-    for day in materialize_landed(lakehouse.store, click.echo):
-        warn_outside_partitions(day, lakehouse.store.settings.first_ingest_date)
-    for warning in landing_warnings(lakehouse):
+    pipeline = Pipeline(open_lakehouse())
+    for day in materialize_landed(pipeline, click.echo):
+        warn_outside_partitions(day, pipeline.settings.first_ingest_date)
+    for warning in landing_warnings(pipeline.lakehouse):
         warn(warning)
 
 

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from stedi_assets.defs.table_checks import newest_ingest_date_is_recent
 from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
 
@@ -26,6 +27,7 @@ _MAX_RUNS = 50  # failed runs read in a tick; the others come in the next one
 _MAX_REPORTED = 200
 # Failed attempts with the same tag are reported once: of the same work, else of a run's retries.
 _SAME_WORK_TAGS = ("stedi/work", "dagster/root_run_id")
+_AGE = newest_ingest_date_is_recent.__name__
 _OFF = "No alerts: STEDI_ALERTS is not set."
 
 
@@ -163,15 +165,23 @@ def _own_errors(error: Any) -> list[str]:
 
 
 def failing_checks(instance: dg.DagsterInstance, graph: Any) -> Iterator[tuple[str, Alert]]:
-    """The blocking checks whose newest evaluation failed as an error, with their alerts."""
-    keys = [key for key in graph.asset_check_keys if graph.get_check_spec(key).blocking]
+    """The checks that are alerted and whose newest evaluation failed, with their alerts.
+
+    They are the blocking ones, where they failed as an error, and the age of what landed: Dagster's
+    freshness is also kept by the sweep, which finds that nothing landed.
+    """
+    keys = [
+        key
+        for key in graph.asset_check_keys
+        if graph.get_check_spec(key).blocking or key.name == _AGE
+    ]
     latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
     for key, record in latest.items():
         evaluation = record.evaluation
         if (
             record.status is not AssetCheckExecutionRecordStatus.FAILED
             or evaluation is None
-            or evaluation.severity is not dg.AssetCheckSeverity.ERROR
+            or (evaluation.severity is not dg.AssetCheckSeverity.ERROR and key.name != _AGE)
         ):
             continue
         name = f"{key.asset_key.to_user_string()}.{key.name}"
@@ -268,8 +278,9 @@ def deliver(known: dict[str, Any], cursor: AlertsCursor, alerts: Sequence[Alert]
     default_status=(
         dg.DefaultSensorStatus.RUNNING if load_settings().alerts else dg.DefaultSensorStatus.STOPPED
     ),
-    description="Tells the targets in STEDI_ALERTS of failed runs, failing blocking checks, tables"
-    " that are no longer or again fresh, and failing sensors; each once. Off until one is set.",
+    description="Tells the targets in STEDI_ALERTS of failed runs, failing blocking checks, data"
+    " that is too old, tables that are no longer or again fresh, and failing sensors; each once."
+    " Off until one is set.",
 )
 def alerts_sensor(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Read what fails from the instance and send what is new; skipped where no target is set.

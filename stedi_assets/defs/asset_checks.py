@@ -1,12 +1,13 @@
 """Asset checks: the checks of each table as one Dagster step, and for whole tables at once."""
 
+import inspect
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import dagster as dg
 
-from stedi_assets.defs.table_checks import ERROR, WARN, Check, Days, Outcome, checks_of
+from stedi_assets.defs.table_checks import Check, Days, Outcome, checks_of
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.dates import days_between
 from stedi_assets.spark.errors import redact_engine_errors
@@ -44,7 +45,10 @@ def _checks(table: Table) -> dg.AssetChecksDefinition:
         name=f"{table.name}_checks",
         specs=[
             dg.AssetCheckSpec(
-                check.__name__, asset=table.name, description=check.__doc__, blocking=blocking
+                check.__name__,
+                asset=table.name,
+                description=inspect.getdoc(check),  # indented lines would be shown as code
+                blocking=blocking,
             )
             for check, blocking in checks_of(table)
         ],
@@ -83,16 +87,11 @@ def evaluations(pipeline: Pipeline, table: Table, days: Days) -> list[dg.AssetCh
     ]
 
 
-def failing_checks(pipeline: Pipeline) -> tuple[list[str], list[str]]:
-    """The checks of whole tables that fail, as `table.check`: the errors, then the warnings."""
-    failing = [
-        (f"{table.name}.{name}", outcome.severity)
+def whole_table_evaluations(pipeline: Pipeline) -> list[dg.AssetCheckEvaluation]:
+    """The checks of every table that is there, as a whole, as events."""
+    return [
+        evaluation
         for table in TABLES.values()
         if pipeline.lakehouse.log(table) is not None
-        for name, outcome in outcomes(pipeline, table, None).items()
-        if not outcome.passed
+        for evaluation in evaluations(pipeline, table, None)
     ]
-    return (
-        [name for name, severity in failing if severity is ERROR],
-        [name for name, severity in failing if severity is WARN],
-    )

@@ -4,7 +4,9 @@ from datetime import timedelta
 
 import dagster as dg
 
-# The landing sensor and the daily sweep run every table at least once a day on which data landed.
+# Every table is brought up to date at least once a day: by the landing sensor where data landed,
+# else by the daily sweep, which reports that nothing did. That nothing lands any more is what the
+# check `newest_ingest_date_is_recent` says.
 BY_ZONE = {
     "landing": dg.FreshnessPolicy.time_window(
         fail_window=timedelta(hours=48), warn_window=timedelta(hours=26)

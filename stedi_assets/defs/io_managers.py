@@ -9,7 +9,7 @@ import dagster as dg
 
 from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate
 from stedi_assets.incremental.pipeline import Batch, InputsChangedError, Pipeline
-from stedi_assets.lakehouse.dates import days_between
+from stedi_assets.lakehouse.dates import days_between, described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.schemas import TABLES, Table
@@ -47,6 +47,10 @@ class LakehouseIOManager(dg.IOManager):
             # Another run was first: the step reads anew and computes again.
             raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=1) from error
         took = rate(log, days, time.monotonic() - start)
+        files = [file for day in days for file in log.of(day)] if days else log.files
+        scope = f" for {described(days)}" if days else ""
+        rows = sum(file.rows for file in files)
+        context.log.info(f"Wrote {rows} rows{scope} of {table.name}; {took['run_seconds']} s.")
         _report(context, self.pipeline, table, log, days, took)
         for event in landed_observations(table, obj):
             context.log_event(event)

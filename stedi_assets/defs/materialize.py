@@ -1,4 +1,4 @@
-"""`stedi materialize`: `dagster asset materialize` over the whole graph for all landed dates."""
+"""`stedi materialize`: `dagster asset materialize` over the whole graph for what is out of date."""
 
 import json
 import os
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from datetime import date
 
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.reconcile import find_out_of_date
 from stedi_assets.lakehouse.dates import contiguous_ranges
-from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.query import table_figures
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.diagnosis import diagnose, warnings_of
@@ -18,11 +19,11 @@ from stedi_assets.settings import today
 from stedi_assets.tables.schemas import TABLES
 
 
-def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[date]:
-    """Materialize every table for every ingest date on which something landed, range by range.
+def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[date]:
+    """Materialize every table for the ingest dates that are out of date, range by range.
 
     Args:
-        lake: the lake that this process's settings name.
+        pipeline: over the lake that this process's settings name.
         say: takes a line about each step.
 
     Returns:
@@ -31,12 +32,19 @@ def materialize_landed(lake: ObjectStore, say: Callable[[str], None]) -> list[da
     Raises:
         StediError: nothing has landed, or a range failed; its log is on standard error.
     """
-    dates_by_entity = landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix)
-    dates = {day for days in dates_by_entity.values() for day in days}
-    inside, outside = split_dates(dates, lake.settings.first_ingest_date, today())
+    store, settings = pipeline.lakehouse.store, pipeline.settings
+    dates_by_entity = landed_dates(store.client, settings.bucket, settings.prefix)
+    landed = {day for days in dates_by_entity.values() for day in days}
+    inside, outside = split_dates(landed, settings.first_ingest_date, today())
     if not inside:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
-    ranges = contiguous_ranges(inside)
+    stale, _ = find_out_of_date(pipeline)
+    days = {day for reasons in stale.values() for day in reasons if day}
+    # A table without dates is built by a run over any.
+    wanted, _ = split_dates(days or inside[-1:], settings.first_ingest_date, today())
+    ranges = contiguous_ranges(wanted) if stale else []
+    if not ranges:
+        say("All tables are up to date: nothing to materialize.")
     for number, (first, last) in enumerate(ranges, 1):
         say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")
         # Dagster's warnings about its own interfaces tell a user nothing.

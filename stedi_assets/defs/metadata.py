@@ -66,7 +66,9 @@ def _illustrated(
     pipeline: Pipeline, table: Table, log: TableLog, files: Sequence[DataFile]
 ) -> dict[str, Any]:
     """Picture, preview and customer counts, from the first rows of one file and what is counted."""
-    rows = first_rows(pipeline.lakehouse.store, table, files)
+    # Of a date without rows, the table's newest: its page is not to be empty on a quiet day.
+    newest = sorted(log.files, key=lambda file: file.ingest_date or date.min, reverse=True)
+    rows = first_rows(pipeline.lakehouse.store, table, [*files, *newest])
     shown: dict[str, Any] = {"preview": dg.MetadataValue.md(preview(table, rows[:PREVIEW_ROWS]))}
     customers = _customers(pipeline) if table.name == "customers_curated" else {}
     if picture := _picture(table, log, rows, customers):

@@ -40,6 +40,7 @@ NEWEST = 20  # built dates listed in every tick; all others come round within RO
 ROUNDS = 10
 WORK_TAG = "stedi/work"
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
+MAX_WARNED = 500  # misplaced objects that the cursor remembers
 HEARTBEAT_TIMEOUT = timedelta(minutes=30)
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -232,22 +233,23 @@ def landing_sensor(
 
     StediError where all runs that are due have failed RUN_ATTEMPTS times.
     """
-    tick = int(context.cursor or 0)
+    number, *warned = (context.cursor or "0").split()
+    tick = int(number)
     if run := run_in_progress(context):
         return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")
-    cursor = str(tick + 1)
     events = received_events(pipeline)
     listing = listed_in_tick(pipeline, tick, events.dates if events else None)
     if events:
         events.acknowledge(_decided(pipeline, listing, events.dates))
-    for name in listing.misplaced:
-        context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
+    warned += _warn_of_misplaced(context, listing, warned)
+    cursor = " ".join([str(tick + 1), *warned[-MAX_WARNED:]])
     request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, listing))
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
         request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, everything))
     if request:
+        context.log.info(f"Requesting {request.tags['stedi/does']}.")
         return dg.SensorResult(run_requests=[request], cursor=cursor)
     if given_up:
         raise StediError(
@@ -256,6 +258,18 @@ def landing_sensor(
             " retried when its data changes; launch it by hand to retry now."
         )
     return dg.SensorResult(skip_reason=_nothing_to_run(pipeline, listing), cursor=cursor)
+
+
+def _warn_of_misplaced(
+    context: dg.SensorEvaluationContext, listing: LandingListing, warned: Collection[str]
+) -> list[str]:
+    """Warn of misplaced objects of which nobody was warned; their names as the cursor has them."""
+    hashes = {hashlib.sha256(n.encode()).hexdigest()[:8]: n for n in listing.misplaced}
+    new = [short for short in hashes if short not in set(warned)][:MAX_WARNED]
+    for short in new:
+        name = hashes[short]
+        context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
+    return new
 
 
 def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:

@@ -61,17 +61,22 @@ class Site:
         """Whether no run works or waits."""
         return all(run["status"] in ("SUCCESS", "FAILURE", "CANCELED") for run in self.runs())
 
-    def ticks(self, sensor: str) -> int:
-        """How many ticks of a sensor have ended."""
+    def is_settled(self) -> bool:
+        """Whether, moreover, the landing sensor found nothing left to run."""
+        newest = next(iter(self.ticks("landing_sensor")), {})
+        return self.is_quiet() and newest.get("skipReason") == "All tables are up to date."
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """The newest ticks of a sensor that have ended, the newest first."""
         query = (
             "{workspaceOrError{...on Workspace{locationEntries{locationOrLoadError{"
             "...on RepositoryLocation{repositories{sensors{name sensorState{"
-            "ticks(limit: 50){status}}}}}}}}}}"
+            "ticks(limit: 5){status skipReason}}}}}}}}}}"
         )
         [location] = self.ask(query)["workspaceOrError"]["locationEntries"]
         [repository] = location["locationOrLoadError"]["repositories"]
         [found] = (s for s in repository["sensors"] if s["name"] == sensor)
-        return sum(tick["status"] != "STARTED" for tick in found["sensorState"]["ticks"])
+        return [t for t in found["sensorState"]["ticks"] if t["status"] != "STARTED"]
 
     def store(self) -> ObjectStore:
         """The lake of the site."""
