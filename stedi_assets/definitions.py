@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+from collections.abc import Iterator
 
 import dagster as dg
 
@@ -28,9 +29,13 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
     """The project's definitions over a pipeline."""
 
     @dg.resource(description="The lake's tables and ledgers, read anew at the start of a run.")
-    def at_the_start_of_a_run(_context: dg.InitResourceContext) -> Pipeline:
+    def pipeline_of_a_run(_context: dg.InitResourceContext) -> Iterator[Pipeline]:
         pipeline.refresh()
-        return pipeline
+        try:
+            yield pipeline
+        finally:
+            # The code server lives for months: nobody's readings stay on its disk.
+            pipeline.lakehouse.drop_local_files()
 
     @dg.io_manager(required_resource_keys={"pipeline"})
     def io_manager(context: dg.InitResourceContext) -> LakehouseIOManager:
@@ -48,7 +53,7 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
         jobs=[lakehouse, catch_up, daily_sweep, maintenance, sync_catalog],
         sensors=[landing_sensor, alerts_sensor],
         schedules=schedules,
-        resources={"pipeline": at_the_start_of_a_run, "io_manager": io_manager},
+        resources={"pipeline": pipeline_of_a_run, "io_manager": io_manager},
         # One process a run: in eight processes imports and sessions cost ten times the work.
         executor=dg.in_process_executor,
     )

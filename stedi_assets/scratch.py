@@ -7,22 +7,45 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from stedi_assets.errors import StediError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-_PREFIX, _LOCK = "stedi-scratch-", "lock"
+_PREFIX = "stedi-scratch-"
 
 
 def scratch_folder() -> Path:
     """The folder, in the system's one for temporary files (TMPDIR), made when it is first used.
 
     Records of people lie in it, so what a killed process left there is deleted by the next one.
+    StediError where it cannot be made.
     """
-    return _folder_of(os.getpid())
+    with translate_disk_errors():
+        return _folder_of(os.getpid())
+
+
+def empty_scratch_folder() -> None:
+    """Delete what is in the folder; nothing of it may be in use."""
+    for path in scratch_folder().iterdir():
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def translate_disk_errors() -> Iterator[None]:
+    """Raise an OSError of what is done in the folder as a StediError."""
+    try:
+        yield
+    except OSError as error:
+        raise StediError(
+            f"The folder for temporary files in {tempfile.gettempdir()} fails: {error.strerror}."
+            " Make room there, or set TMPDIR to another; then run again."
+        ) from error
 
 
 def delete_with(frames: "Iterable[DataFrame]", folder: Path) -> None:
@@ -45,10 +68,14 @@ def delete_with(frames: "Iterable[DataFrame]", folder: Path) -> None:
 @functools.cache
 def _folder_of(pid: int) -> Path:
     _delete_leftovers()
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-    lock = os.open(folder / "new", os.O_CREAT | os.O_RDWR, 0o600)  # open as long as the process is
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    (folder / "new").rename(folder / _LOCK)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # Locked as long as the process is. systemd's cleaner leaves a locked folder alone, too.
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.exists():  # another process may have taken it for a leftover
+            break
+        os.close(lock)
     atexit.register(_delete, folder, pid)
     return folder
 
@@ -60,11 +87,11 @@ def _delete(folder: Path, pid: int) -> None:
 
 def _delete_leftovers() -> None:
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        try:
-            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
-                continue
-            with (folder / _LOCK).open() as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError:  # its process lives, or another deletes it
-            continue
+        with suppress(OSError):  # its process lives, or another deletes it
+            lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+            try:
+                if os.fstat(lock).st_uid == os.getuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)

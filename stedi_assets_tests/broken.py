@@ -19,8 +19,8 @@ _BREAK = {
 }
 
 
-def _read_and_fail(spark, store, entity, objects, exactly=False):
-    rows = _read(spark, store, entity, objects, exactly)
+def _read_and_fail(spark, store, entity, objects, *how):
+    rows = _read(spark, store, entity, objects, *how)
     if entity.name != "customer":
         return rows
     name = F.coalesce("customerName", F.lit("1"))

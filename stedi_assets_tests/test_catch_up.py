@@ -6,6 +6,7 @@ from datetime import date
 import dagster as dg
 import pytest
 
+from stedi_assets.defs import materialize
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.tables.schemas import TABLES
@@ -68,6 +69,22 @@ def test_odd_data_landed_at_once(lake):
 
 def test_a_lake_that_is_up_to_date_needs_no_run(lake):
     three_days(lake)
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
+
+
+def test_stedi_materialize_goes_on_with_what_its_own_runs_made_out_of_date(lake, monkeypatch):
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    ranges: list[tuple[date, date]] = []
+
+    def materialize_here(first: date, last: date) -> None:
+        ranges.append((first, last))
+        lake.materialize(first, last)
+
+    monkeypatch.setattr(materialize, "_materialize", materialize_here)
+    materialize.materialize_landed(lake.pipeline, print)
+    assert ranges == [(DATES[2], DATES[2]), (DATES[0], DATES[1])]
     assert lake.differences() == {}
     assert lake.catch_up() == 0
 

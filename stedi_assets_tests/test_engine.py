@@ -148,7 +148,6 @@ import botocore.session
 from botocore.credentials import RefreshableCredentials
 from stedi_assets.spark import options
 from stedi_assets.settings import load_settings
-from stedi_assets_tests.waiting import free_port
 soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
 role = RefreshableCredentials("key of a role", "secret of a role", "token", soon, dict, "iam-role")
 botocore.session.Session.get_credentials = lambda self: role

@@ -12,6 +12,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse import session_views
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
+from stedi_assets.lakehouse.local_files import LocalFiles
 from stedi_assets.lakehouse.tables import check_columns
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.schemas import TABLES
@@ -99,6 +100,7 @@ def test_no_statistics_of_personal_columns_are_in_the_log(lakehouse):
 def test_a_long_lived_process_keeps_views_of_the_newest_versions_only(lakehouse, monkeypatch):
     monkeypatch.setattr(session_views, "MAX_VIEWS", 2)
     monkeypatch.setattr(module, "LOCAL_ROWS", -1)
+    monkeypatch.setattr(LocalFiles, "fit", lambda *_: False)
     frames = []
     for count in range(1, 5):
         write(lakehouse, steps(lakehouse, DAY, count=count), DAY)

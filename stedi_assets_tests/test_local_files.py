@@ -1,5 +1,7 @@
 """Data files are fetched once into a folder that is gone with its process."""
 
+import errno
+import os
 import subprocess
 import sys
 from datetime import date
@@ -8,10 +10,15 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ResponseStreamingError
 
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.pipeline import InputsChangedError
 from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.local_files import LocalFiles
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.scratch import scratch_folder
+from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests.odd_data import plain_objects
 from stedi_assets_tests.test_io_manager import STEPS, another_process, steps, write
 
 DAYS = [date(2022, 6, 18), date(2022, 6, 19)]
@@ -28,9 +35,9 @@ def downloads(monkeypatch) -> list[str]:
     """The paths of the objects that are downloaded."""
     paths, download = [], ObjectStore.download
 
-    def counted(self, path: str, target: Path) -> None:
+    def counted(self, path: str, *arguments: object) -> None:
         paths.append(path)
-        download(self, path, target)
+        download(self, path, *arguments)
 
     monkeypatch.setattr(ObjectStore, "download", counted)
     return paths
@@ -96,7 +103,8 @@ def test_the_folder_is_gone_with_its_process(monkeypatch, tmp_path):
 
 def test_what_a_killed_process_left_is_deleted_by_the_next_and_nothing_else(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    (tmp_path / "stedi-scratch-of-somebody").mkdir()
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "stedi-scratch-link").symlink_to(tmp_path / "theirs")
     wait = f"{MAKE_FOLDER}; input()"
     living, killed = (
         subprocess.Popen(
@@ -110,8 +118,66 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_and_nothing_else(monk
         killed.wait()
         subprocess.run([sys.executable, "-c", MAKE_FOLDER], check=True, capture_output=True)
         assert [folder.exists() for folder in folders] == [True, False]
-        assert (tmp_path / "stedi-scratch-of-somebody").exists()
+        assert (tmp_path / "stedi-scratch-link").exists()
     finally:
         living.kill()
         for process in (living, killed):
             process.communicate()
+
+
+def test_a_copy_that_somebody_deleted_is_fetched_again(lake, lakehouse):
+    write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
+    other = another_process(lake)
+    assert other.read(STEPS).count() == 6
+    next(scratch_folder().glob(f"data-files-*/{STEPS.name}_*/*.parquet")).unlink()
+    assert other.read(STEPS).count() == 6
+
+
+def test_a_copy_that_is_gone_while_it_is_read_is_an_error_and_no_fewer_rows(lake, lakehouse):
+    write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
+    frame = another_process(lake).read(STEPS).agg({"sensorReadingTime": "sum"})
+    for copy in scratch_folder().glob(f"data-files-*/{STEPS.name}_*/*.parquet"):
+        copy.unlink()
+    with pytest.raises(Exception, match="No such file"):
+        frame.collect()
+
+
+def test_after_a_run_nobodys_readings_are_left_in_the_folder(lake):
+    lake.put(plain_objects(2, DAYS[0]))
+    assert lake.catch_up() > 0
+    lake.pipeline.lakehouse.drop_local_files()  # what it read after the last run
+    assert list(scratch_folder().iterdir()) == []
+
+
+def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatch):
+    monkeypatch.setattr(LocalFiles, "_new_folder", no_room)
+    with pytest.raises(StediError, match=r"temporary files in .* fails: No space left on device"):
+        write(lakehouse, steps(lakehouse, DAYS[0]), DAYS[0], rows=1)
+
+
+def test_where_there_is_no_room_for_copies_landed_objects_are_read_from_s3(lake, monkeypatch):
+    monkeypatch.setattr(ObjectStore, "download", no_room)
+    lake.put(plain_objects(2, DAYS[0]))
+    lake.pipeline.lakehouse.drop_local_files()
+    frame = lake.pipeline.read_landing(TABLES["customer_landing"], [DAYS[0]]).frame
+    assert frame.count() == 10
+    assert list(scratch_folder().glob("landed-*")) == []
+
+
+def test_an_object_that_is_replaced_while_it_is_read_is_not_taken_for_what_was_listed(
+    lake, monkeypatch
+):
+    lake.put(plain_objects(2, DAYS[0]))
+    download = ObjectStore.download
+
+    def replaced_first(self, path: str, target: Path, etag: str | None = None) -> None:
+        lake.put({path: b"{}"})
+        download(self, path, target, etag)
+
+    monkeypatch.setattr(ObjectStore, "download", replaced_first)
+    with pytest.raises(InputsChangedError, match="was replaced while it was read"):
+        lake.pipeline.read_landing(TABLES["customer_landing"], [DAYS[0]])
+
+
+def no_room(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

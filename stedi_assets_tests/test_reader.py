@@ -33,12 +33,17 @@ def spark(lake):
 
 @pytest.fixture
 def rows(lake, spark) -> Callable[..., Counter]:
-    """Reads all that landed on the date, as a bag of rows."""
+    """Reads all that landed on the date, as a bag of rows: from S3, and from local copies."""
 
     def read(on: ObjectStore | None = None, exactly: bool = False) -> Counter:
         on = on or lake.lake
         objects = landed_objects(on, ENTITY.name, DATES[0])
-        return Counter(map(tuple, read_landed(spark, on, ENTITY, objects, exactly).collect()))
+        found, of_copies = (
+            Counter(map(tuple, read_landed(spark, on, ENTITY, objects, exactly, copied).collect()))
+            for copied in (False, True)
+        )
+        assert found == of_copies
+        return found
 
     return read
 

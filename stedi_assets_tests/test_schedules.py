@@ -8,6 +8,7 @@ import dagster as dg
 import pytest
 
 from stedi_assets.defs import schedules as daily
+from stedi_assets.errors import StediError
 from stedi_assets.privacy.vacuum import UNDER_WAY_HOURS
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import TABLES
@@ -110,6 +111,23 @@ def test_a_sweep_reports_the_newest_of_very_many(past_lake, monkeypatch):
         assert missing(instance) == {}
         why = {e.partition: e.metadata["why"].value for e in events_of(instance, PARTITIONED[0])}
         assert why == dict.fromkeys(map(str, PAST), "nothing landed") | {str(PAST[0]): "up to date"}
+
+
+def test_what_cannot_be_reported_keeps_no_check_of_whole_tables_from_running(
+    past_lake, monkeypatch
+):
+    def fails(*_: object) -> int:
+        raise StediError("membership cannot be computed")
+
+    monkeypatch.setattr(daily, "report_idle", fails)
+    job = past_lake.defs.resolve_job_def("daily_sweep")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        (failure,) = result.get_step_failure_events()
+        assert "membership cannot be computed" in str(failure.event_specific_data.error)
+        checked = instance.event_log_storage.get_asset_check_summary_records
+        key = dg.AssetCheckKey(dg.AssetKey("customer_trusted"), "only_consenting_customers")
+        assert checked([key])[key].last_check_execution_record is not None
 
 
 def test_the_daily_jobs_are_scheduled_and_on():

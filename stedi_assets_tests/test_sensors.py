@@ -127,10 +127,10 @@ def test_one_date_that_cannot_be_built_is_reported_loudly_and_holds_up_no_other(
     lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
     read = inputs.read_landed
 
-    def read_all_but_one_date(spark, s3, entity, objects, exactly=False):
+    def read_all_but_one_date(spark, s3, entity, objects, *how):
         if any(f"ingest_date={DATES[0]}" in o.key for o in objects):
             raise RuntimeError("this date cannot be read")
-        return read(spark, s3, entity, objects, exactly)
+        return read(spark, s3, entity, objects, *how)
 
     with monkeypatch.context() as patch:
         patch.setattr(inputs, "read_landed", read_all_but_one_date)

@@ -1,7 +1,8 @@
 """The IO manager: a thin adapter between Dagster's steps and the pipeline that reads and writes."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -27,7 +28,7 @@ class LakehouseIOManager(dg.IOManager):
         """An upstream table, or landed objects, as far as the dates being written need it."""
         table = TABLES[context.step_context.op.name]
         upstream = context.asset_key.path[-1]
-        with redact_engine_errors(f"Reading {upstream}"):
+        with _again_where_inputs_change(), redact_engine_errors(f"Reading {upstream}"):
             days = _days(table, context.step_context.asset_partition_key_range_for_output)
             if table.zone == "landing":
                 return self.pipeline.read_landing(table, days)
@@ -38,14 +39,10 @@ class LakehouseIOManager(dg.IOManager):
         table = TABLES[context.asset_key.path[-1]]
         days = _days(table, lambda _output: context.asset_partition_key_range)
         start = time.monotonic()
-        try:
-            with redact_engine_errors(f"Writing {table.name}"):
-                log = self.pipeline.write(
-                    table, days if table.partitioned else None, obj, context.run_id
-                )
-        except InputsChangedError as error:
-            # Another run was first: the step reads anew and computes again.
-            raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=1) from error
+        with _again_where_inputs_change(), redact_engine_errors(f"Writing {table.name}"):
+            log = self.pipeline.write(
+                table, days if table.partitioned else None, obj, context.run_id
+            )
         took = rate(log, days, time.monotonic() - start)
         files = [file for day in days for file in log.of(day)] if days else log.files
         scope = f" for {described(days)}" if days else ""
@@ -54,6 +51,15 @@ class LakehouseIOManager(dg.IOManager):
         _report(context, self.pipeline, table, log, days, took)
         for event in landed_observations(table, obj):
             context.log_event(event)
+
+
+@contextmanager
+def _again_where_inputs_change() -> Iterator[None]:
+    """Have the step read anew and compute again where somebody else was first."""
+    try:
+        yield
+    except InputsChangedError as error:
+        raise dg.RetryRequested(max_retries=_RETRIES, seconds_to_wait=1) from error
 
 
 def _days(table: Table, key_range: Any) -> list[date]:

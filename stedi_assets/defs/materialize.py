@@ -9,7 +9,7 @@ from datetime import date
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.reconcile import find_out_of_date
+from stedi_assets.incremental.reconcile import MAX_ROUNDS, find_out_of_date
 from stedi_assets.lakehouse.dates import contiguous_ranges
 from stedi_assets.lakehouse.query import table_figures
 from stedi_assets.lakehouse.tables import Lakehouse
@@ -38,20 +38,28 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
     inside, outside = split_dates(landed, settings.first_ingest_date, today())
     if not inside:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
-    stale, _ = find_out_of_date(pipeline)
-    days = {day for reasons in stale.values() for day in reasons if day}
-    # A table without dates is built by a run over any.
-    wanted, _ = split_dates(days or inside[-1:], settings.first_ingest_date, today())
-    ranges = contiguous_ranges(wanted) if stale else []
-    if not ranges:
-        say("All tables are up to date: nothing to materialize.")
-    for number, (first, last) in enumerate(ranges, 1):
-        say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")
-        # Dagster's warnings about its own interfaces tell a user nothing.
-        environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
-        if subprocess.run(dagster_command(first, last), env=environ).returncode:
-            raise StediError(f"The run over {first} to {last} failed; its log is above.")
-    return outside
+    for done in range(MAX_ROUNDS):
+        # What one round builds can make other dates out of date: a withdrawal does.
+        stale, _ = find_out_of_date(pipeline)
+        days = {day for reasons in stale.values() for day in reasons if day}
+        # A table without dates is built by a run over any.
+        wanted, _ = split_dates(days or inside[-1:], settings.first_ingest_date, today())
+        ranges = contiguous_ranges(wanted) if stale else []
+        if not ranges:
+            if not done:
+                say("All tables are up to date: nothing to materialize.")
+            return outside
+        for number, (first, last) in enumerate(ranges, 1):
+            say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")
+            _materialize(first, last)
+    raise StediError(f"Still out of date after {MAX_ROUNDS} rounds: data lands all the time.")
+
+
+def _materialize(first: date, last: date) -> None:
+    # Dagster's warnings about its own interfaces tell a user nothing.
+    environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    if subprocess.run(dagster_command(first, last), env=environ).returncode:
+        raise StediError(f"The run over {first} to {last} failed; its log is above.")
 
 
 def landing_warnings(lakehouse: Lakehouse) -> list[str]:

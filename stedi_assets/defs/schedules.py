@@ -30,8 +30,11 @@ def build_and_check_whole_tables(
 ) -> None:
     """Build what is out of date and check every table as a whole; StediError where some failed."""
     wrong = build_and_report(context, pipeline)
-    if reported := report_idle(context.instance, pipeline):
-        context.log.info(f"Reported {reported} partitions without a run: nothing to build.")
+    try:
+        if reported := report_idle(context.instance, pipeline):
+            context.log.info(f"Reported {reported} partitions without a run: nothing to build.")
+    except StediError as error:
+        wrong.append(str(error))
     # The tables that are there are checked also where some could not be built.
     errors = _check_whole_tables(context, pipeline)
     if errors:

@@ -40,7 +40,7 @@ NEWEST = 20  # built dates listed in every tick; all others come round within RO
 ROUNDS = 10
 WORK_TAG = "stedi/work"
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
-MAX_WARNED = 500  # misplaced objects that the cursor remembers
+MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor remembers them
 HEARTBEAT_TIMEOUT = timedelta(minutes=30)
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
@@ -242,7 +242,7 @@ def landing_sensor(
     if events:
         events.acknowledge(_decided(pipeline, listing, events.dates))
     warned += _warn_of_misplaced(context, listing, warned)
-    cursor = " ".join([str(tick + 1), *warned[-MAX_WARNED:]])
+    cursor = " ".join([str(tick + 1), *warned])
     request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, listing))
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
@@ -265,7 +265,7 @@ def _warn_of_misplaced(
 ) -> list[str]:
     """Warn of misplaced objects of which nobody was warned; their names as the cursor has them."""
     hashes = {hashlib.sha256(n.encode()).hexdigest()[:8]: n for n in listing.misplaced}
-    new = [short for short in hashes if short not in set(warned)][:MAX_WARNED]
+    new = [short for short in hashes if short not in warned][: MAX_WARNED - len(warned)]
     for short in new:
         name = hashes[short]
         context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")

@@ -10,6 +10,7 @@ from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
 from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
+from stedi_assets.lakehouse.local_files import LOCAL_BYTES
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import list_landing
@@ -160,9 +161,12 @@ def read_objects(
     from pyspark.sql import functions as F
 
     assert table.entity is not None, "a landing table"
-    spark = lakehouse.spark_session
+    spark, store = lakehouse.spark_session, lakehouse.store
+    # The embedded engine reads each object twice, with three requests each time.
+    size = sum(landed.size for objects in listings.values() for landed in objects)
+    copied = store.settings.spark == "embedded" and size <= LOCAL_BYTES
     frames = [
-        read_landed(spark, lakehouse.store, table.entity, objects, exactly).withColumn(
+        read_landed(spark, store, table.entity, objects, exactly, copied).withColumn(
             "ingest_date", F.lit(day.isoformat()).cast("date")
         )
         for day, objects in listings.items()

@@ -29,6 +29,7 @@ from stedi_assets.incremental.partition_inputs import (
 )
 from stedi_assets.incremental.planner import out_of_date
 from stedi_assets.incremental.table_functions import table_functions
+from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.tables import EngineError, Lakehouse
@@ -97,10 +98,18 @@ class Pipeline:
         return Batch(frame, state, rows)
 
     def read_landing(self, table: Table, days: Collection[date]) -> Batch:
-        """The records that landed for a landing table on some dates."""
+        """The records that landed for a landing table on some dates.
+
+        InputsChangedError where an object is replaced while it is read.
+        """
         state = self.state(with_membership=False)
         listings, last_modified = list_days(self.lakehouse, table, days)
-        frame = read_objects(self.lakehouse, table, listings)
+        try:
+            frame = read_objects(self.lakehouse, table, listings)
+        except PreconditionError:
+            raise InputsChangedError(
+                f"An object of {table.name} was replaced while it was read: run it again."
+            ) from None
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
         return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified)
 

@@ -1,13 +1,15 @@
 """Commits data files to a Delta table: one object that is put only where nothing is.
 
 The embedded engine writes a table in some fifty requests, since it opens it anew several times;
-S3 takes 25 ms for each. So it only writes parquet files into a folder of their own, and the commit
-is made here, from the log that is known already: which files it adds and which it removes. Until
-the commit nobody sees the files. (Apache Spark writes Delta by itself: `lakehouse/tables.py`.)
+S3 takes 25 ms for each. So it only writes parquet files (see `local_files.py`; huge ones into a
+folder of their own on S3), and the commit is made here, from the log that is known already: which
+files it adds and which it removes. Until the commit nobody sees the files. (Apache Spark writes
+Delta by itself: `lakehouse/tables.py`.)
 
 Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, reader version 1, writer 2.
 """
 
+import functools
 import json
 import tempfile
 import time
@@ -49,6 +51,7 @@ def entry_path(table: Table, version: int) -> str:
     return f"{table.path}/_delta_log/{version:020}.json"
 
 
+@functools.cache
 def first_entry(table: Table) -> bytes:
     """The log entry that makes a table without rows, as delta-rs writes it."""
     from deltalake import DeltaTable, Field, Schema
@@ -65,6 +68,28 @@ def first_entry(table: Table) -> bytes:
         return (Path(folder) / "_delta_log" / f"{0:020}.json").read_bytes()
 
 
+def entry_that_makes(table: Table, files: Iterable[NewFile]) -> bytes:
+    """The log entry that makes a table of given files, without their statistics."""
+    lines = [json.dumps(_add(table, file, 0)) for file in files]
+    return first_entry(table).rstrip() + b"\n" + "\n".join(lines).encode()
+
+
+def write_parquet(
+    frame: "DataFrame", uri: str, column: str | None, partition: str | None = None
+) -> None:
+    """Write a DataFrame as parquet files below a URI, by the partition column where there is one.
+
+    partition: the one value of the partition column that all rows have, where that is known: then
+    every core writes a file, where the engine takes one for each value.
+    """
+    if column and partition:
+        frame.drop(column).write.mode("append").parquet(f"{uri}/{column}={partition}")
+    elif column:
+        frame.write.mode("append").partitionBy(column).parquet(uri)
+    else:
+        frame.write.mode("append").parquet(uri)
+
+
 def write_files(
     store: ObjectStore,
     table: Table,
@@ -74,16 +99,10 @@ def write_files(
 ) -> list[NewFile]:
     """Write a DataFrame as parquet files into a new folder of a table's folder.
 
-    partition: the one value of the partition column that all rows have, where that is known: then
-    every core writes a file, where the engine takes one for each value.
+    partition: as for `write_parquet`.
     """
-    uri, column = store.settings.uri(f"{table.path}/{folder}"), table.partition_column
-    if column and partition:
-        frame.drop(column).write.mode("append").parquet(f"{uri}/{column}={partition}")
-    elif column:
-        frame.write.mode("append").partitionBy(column).parquet(uri)
-    else:
-        frame.write.mode("append").parquet(uri)
+    uri = store.settings.uri(f"{table.path}/{folder}")
+    write_parquet(frame, uri, table.partition_column, partition)
     listed = [
         entry
         for entry in store.objects(f"{table.path}/{folder}/")
@@ -182,7 +201,7 @@ def _add(table: Table, file: NewFile, now: int) -> dict[str, Any]:
             "size": file.bytes,
             "modificationTime": now,
             "dataChange": True,
-            "stats": json.dumps(file.statistics),
+            **({"stats": json.dumps(file.statistics)} if file.statistics else {}),
         }
     }
 

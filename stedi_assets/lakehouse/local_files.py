@@ -11,78 +11,93 @@ import shutil
 import uuid
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from stedi_assets.lakehouse.delta_commit import NewFile
+from stedi_assets.lakehouse.delta_commit import NewFile, entry_path, entry_that_makes, write_parquet
 from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.scratch import scratch_folder
+from stedi_assets.scratch import scratch_folder, translate_disk_errors
 from stedi_assets.tables.schemas import Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
-# So many rows are read or written by local files at most: some 200 MB of them.
+# So many rows are written by local files at most: some hundreds of MB.
 LOCAL_ROWS = 20_000_000
-# The engine writes a file for each of its tasks; of so few rows, a partition's become one.
-_JOINED_ROWS = 250_000
+# So much of a table is read by local files at most, and there is of all tables.
+LOCAL_BYTES, _TOTAL_BYTES = 1 << 30, 4 << 30
+# The engine writes a file for each of its tasks; of so little, a partition's become one.
+_JOINED_ROWS, _JOINED_BYTES = 250_000, 64 << 20
 _THREADS = 16
 
 
 class LocalFiles:
-    """The data files that were read or written lately."""
+    """Copies of data files that were read or written since the temporary folder was emptied."""
 
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
+        self._root: Path | None = None
+        self._lock, self._making = Lock(), Lock()
 
-    @cached_property
-    def _folder(self) -> Path:
-        folder = scratch_folder() / f"data-files-{uuid.uuid4().hex}"
-        folder.mkdir()
+    def fit(self, files: Sequence[DataFile]) -> bool:
+        """Whether these files may be copied: a table's, and with those that are there already."""
+        size = sum(file.bytes for file in files)
+        there = sum(copy.stat().st_size for copy in self._folder().glob("*.parquet"))
+        return size <= LOCAL_BYTES and there + size <= _TOTAL_BYTES
+
+    def table_of(self, table: Table, files: Sequence[DataFile]) -> Path:
+        """A local Delta table of just these files, made where it is not there.
+
+        A Delta table, and no folder of parquet files: the engine fails where one of its files is
+        gone, and would read a folder without it. GoneError where S3 has one no more.
+        """
+        names = {file.path: _name(table, file.path) for file in files}
+        key = hashlib.sha256("".join(sorted(names.values())).encode()).hexdigest()[:20]
+        with translate_disk_errors():
+            folder = self._folder() / f"{table.name}_{key}"
+            with self._making:  # threads want the same table at once
+                if not all((folder / name).exists() for name in names.values()):
+                    new = self._make_table(table, files, names)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    new.rename(folder)
         return folder
 
-    def folder_of(self, table: Table, files: Sequence[DataFile]) -> str:
-        """The URI of a local folder with these files, by partition; GoneError where one is lost."""
+    def _make_table(self, table: Table, files: Sequence[DataFile], names: dict[str, str]) -> Path:
         with ThreadPoolExecutor(_THREADS) as pool:
             copies = list(pool.map(lambda file: self._fetched(table, file.path), files))
-        folder = self._new_folder()
-        for file, copy in zip(files, copies, strict=True):
-            parent = folder / (
-                f"{table.partition_column}={file.partition}" if file.partition else ""
-            )
-            parent.mkdir(exist_ok=True)
-            os.link(copy, parent / copy.name)
-        return folder.as_uri()
+        new = self._new_folder()
+        for copy in copies:
+            _link(copy, new / copy.name)
+        added = [NewFile(names[f.path], f.bytes, f.partition, {}) for f in files]
+        log = new / entry_path(table, 0).removeprefix(f"{table.path}/")
+        log.parent.mkdir()
+        log.write_bytes(entry_that_makes(table, added))
+        return new
 
     def write(
         self, table: Table, frame: "DataFrame", token: str, partition: str | None = None
     ) -> list[NewFile]:
         """Write a DataFrame as data files, first here, then on S3.
 
-        token: part of their names. partition: the one value of the partition column that all rows
-        have, where that is known: then every core writes, where else one does for each value.
+        token: part of their names. partition: as for `write_parquet`.
         """
-        folder, column = self._new_folder(), table.partition_column
-        writer = frame.write.mode("append")
-        if column and partition:
-            writer = frame.drop(column).write.mode("append")
-            writer.parquet((folder / f"{column}={partition}").as_uri())
-        elif column:
-            writer.partitionBy(column).parquet(folder.as_uri())
-        else:
-            writer.parquet(folder.as_uri())
-        parts = [
-            (part, f"{path}part-{token}-{number}.parquet")
-            for path, parts in _by_partition(folder)
-            for number, part in enumerate(_joined(parts))
-        ]
-        with ThreadPoolExecutor(_THREADS) as pool:
-            new = list(pool.map(lambda part: self._put(table, *part), parts))
-        shutil.rmtree(folder)
+        with translate_disk_errors():
+            folder = self._new_folder()
+            try:
+                write_parquet(frame, folder.as_uri(), table.partition_column, partition)
+                parts = [
+                    (part, f"{path}part-{token}-{number}.parquet")
+                    for path, parts in _by_partition(folder)
+                    for number, part in enumerate(_joined(parts))
+                ]
+                with ThreadPoolExecutor(_THREADS) as pool:
+                    new = list(pool.map(lambda part: self._put(table, *part), parts))
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
         return [file for file in new if file]
 
     def _put(self, table: Table, part: Path, path: str) -> NewFile | None:
@@ -95,14 +110,14 @@ class LocalFiles:
         with part.open("rb") as body:
             self.store.put(f"{table.path}/{path}", body)
         size = part.stat().st_size
-        part.rename(self._copy(table, path))
+        part.rename(self._folder() / _name(table, path))
         folder = path.rpartition("/")[0]
         return NewFile(path, size, unquote(folder.partition("=")[2]) or None, statistics)
 
     def _fetched(self, table: Table, path: str) -> Path:
-        copy = self._copy(table, path)
+        copy = self._folder() / _name(table, path)
         if not copy.exists():
-            part = self._folder / uuid.uuid4().hex
+            part = self._folder() / uuid.uuid4().hex
             try:
                 self.store.download(f"{table.path}/{path}", part)
                 part.rename(copy)
@@ -110,14 +125,28 @@ class LocalFiles:
                 part.unlink(missing_ok=True)
         return copy
 
-    def _copy(self, table: Table, path: str) -> Path:
-        name = hashlib.sha256(f"{table.path}/{path}".encode()).hexdigest()[:32]
-        return self._folder / f"{name}.parquet"
+    def _folder(self) -> Path:
+        with self._lock:
+            if self._root is None or not self._root.exists():
+                self._root = scratch_folder() / f"data-files-{uuid.uuid4().hex}"
+                self._root.mkdir()
+            return self._root
 
     def _new_folder(self) -> Path:
-        folder = self._folder / uuid.uuid4().hex
+        folder = self._folder() / uuid.uuid4().hex
         folder.mkdir()
         return folder
+
+
+def _name(table: Table, path: str) -> str:
+    return f"{hashlib.sha256(f'{table.path}/{path}'.encode()).hexdigest()[:32]}.parquet"
+
+
+def _link(copy: Path, target: Path) -> None:
+    try:
+        os.link(copy, target)
+    except OSError:  # no file system has to have links
+        shutil.copyfile(copy, target)
 
 
 def _by_partition(folder: Path) -> Iterable[tuple[str, list[Path]]]:
@@ -130,12 +159,15 @@ def _by_partition(folder: Path) -> Iterable[tuple[str, list[Path]]]:
 
 
 def _joined(parts: list[Path]) -> list[Path]:
-    """The files of a partition; one file where they have few rows."""
+    """The files of a partition; one file where there is little in them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if len(parts) < 2 or sum(pq.read_metadata(p).num_rows for p in parts) > _JOINED_ROWS:
+    footers = [pq.read_metadata(part) for part in parts]
+    groups = [footer.row_group(n) for footer in footers for n in range(footer.num_row_groups)]
+    rows, size = sum(g.num_rows for g in groups), sum(g.total_byte_size for g in groups)
+    if len(parts) < 2 or rows > _JOINED_ROWS or size > _JOINED_BYTES:
         return parts
-    rows = pa.concat_tables([pq.ParquetFile(part).read(use_threads=False) for part in parts])
-    pq.write_table(rows, parts[0], compression="zstd")
+    whole = pa.concat_tables([pq.ParquetFile(part).read(use_threads=False) for part in parts])
+    pq.write_table(whole, parts[0], compression="zstd")
     return parts[:1]

@@ -92,12 +92,16 @@ class ObjectStore:
         """Write a JSON file; S3 replaces it as a whole or not at all."""
         self.put(path, json.dumps(value, separators=(",", ":")).encode())
 
-    def download(self, path: str, target: Path) -> None:
-        """Copy an object to a local file; GoneError where there is none."""
+    def download(self, path: str, target: Path, etag: str | None = None) -> None:
+        """Copy an object to a local file; GoneError where there is none.
+
+        PreconditionError where its etag is another than the one that is given.
+        """
+        condition = {"IfMatch": etag} if etag else {}
         for attempt in range(1, _DOWNLOAD_ATTEMPTS + 1):
             with translate_s3_errors(self.client, f"reading {path}"), target.open("wb") as file:
                 answer = self.client.get_object(
-                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                    Bucket=self.settings.bucket, Key=self.settings.key(path), **condition
                 )
                 try:
                     shutil.copyfileobj(answer["Body"], file, 1 << 20)

@@ -43,6 +43,14 @@ class SessionViews:
                     session.catalog.dropTempView(old)
         return session.table(name)
 
+    def drop(self) -> None:
+        """Drop all views; no DataFrame that names one may be in use."""
+        with self._lock:
+            names, self._names = self._names, {}
+            if self._session is not None and self._session is self.spark.spark_session:
+                for name in (name for of in names.values() for name in of):
+                    self._session.catalog.dropTempView(name)
+
     def held(self, frame: "DataFrame") -> "DataFrame":
         """The rows of a DataFrame, computed now, as a view."""
         rows = frame.toArrow()

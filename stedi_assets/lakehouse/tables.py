@@ -4,7 +4,6 @@ A DataFrame that was read stays as it was: it names a version. A write replaces 
 whole table) in one commit, and says which data files the commit added.
 """
 
-import hashlib
 import random
 import time
 import uuid
@@ -13,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
@@ -31,6 +29,7 @@ from stedi_assets.lakehouse.delta_log import DataFile, TableLog, read_log, refre
 from stedi_assets.lakehouse.local_files import LOCAL_ROWS, LocalFiles
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.session_views import SessionViews
+from stedi_assets.scratch import empty_scratch_folder
 from stedi_assets.spark.dialect import is_lost_race
 from stedi_assets.spark.errors import is_engine_error, redacted_message
 from stedi_assets.spark.session import SparkSessions
@@ -57,14 +56,11 @@ class Lakehouse:
     store: ObjectStore
     spark: SparkSessions
     _logs: dict[str, TableLog | None] = field(default_factory=dict, init=False)
+    _views: SessionViews = field(init=False)
+    _local_files: LocalFiles = field(init=False)
 
-    @cached_property
-    def _views(self) -> SessionViews:
-        return SessionViews(self.spark)
-
-    @cached_property
-    def _local_files(self) -> LocalFiles:
-        return LocalFiles(self.store)
+    def __post_init__(self) -> None:
+        self._views, self._local_files = SessionViews(self.spark), LocalFiles(self.store)
 
     @property
     def _embedded(self) -> bool:
@@ -109,7 +105,7 @@ class Lakehouse:
                 f" `dagster asset materialize -m stedi_assets.definitions --select {table.name}`."
             )
         files = log.files if files is None else files
-        if self._embedded and sum(file.rows for file in files) <= LOCAL_ROWS:
+        if self._embedded and self._local_files.fit(files):
             frame = self._local_view(table, files)
         else:
             frame = self._version(table, log)
@@ -125,17 +121,23 @@ class Lakehouse:
 
     def _local_view(self, table: Table, files: Sequence[DataFile]) -> "DataFrame":
         """Local copies of files, as a view: a plan that names it is short."""
-        paths = "".join(sorted(file.path for file in files)).encode()
-        name = f"{table.name}_{hashlib.sha256(paths).hexdigest()[:20]}"
+        spark, schema = self.spark_session, spark_schema(table.columns)
+        if not files:
+            return spark.createDataFrame([], schema)
+        folder = self._local_files.table_of(table, files)
 
         def make() -> "DataFrame":
-            spark, schema = self.spark_session, spark_schema(table.columns)
-            if not files:
-                return spark.createDataFrame([], schema)
-            folder = self._local_files.folder_of(table, files)
-            return spark.read.schema(schema).parquet(folder).select(*table.column_names)
+            frame = spark.read.format("delta").load(folder.as_uri())
+            return frame.select(*table.column_names)
 
+        name = f"{folder.name}_{folder.parent.name.rpartition('-')[2]}"
         return self._views.view(table.name, name, make)
+
+    def drop_local_files(self) -> None:
+        """Delete the local copies of data; no DataFrame that was read may be in use."""
+        if self._embedded:
+            self._views.drop()
+            empty_scratch_folder()
 
     def _version(self, table: Table, log: TableLog) -> "DataFrame":
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""

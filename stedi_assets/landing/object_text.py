@@ -6,6 +6,7 @@ What belongs here: bytes to text. What does not: text to records (`record_parser
 import codecs
 import zlib
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -47,19 +48,25 @@ def _stored_chunks(store: ObjectStore, key: str, version: str | None) -> Iterato
         yield from answer["Body"].iter_chunks(CHUNK)
 
 
-def starts_with_a_line(store: ObjectStore, landed_object: LandedObject, longest: int) -> bool:
-    """Whether a line ends within the first `longest` bytes of a plain object.
+def starts_with_a_line(
+    store: ObjectStore, landed_object: LandedObject, longest: int, copy: Path | None = None
+) -> bool:
+    """Whether a line ends within the first `longest` bytes of a plain object, or its local copy.
 
     One request of so many bytes; true where S3 does not give them, as others find out.
     """
     settings = store.settings
+    if copy:
+        with copy.open("rb") as file:
+            start = file.read(longest)
+        return b"\n" in start or b"\r" in start
     try:
         answer = store.client.get_object(
             Bucket=settings.bucket,
             Key=settings.key(landed_object.key),
             Range=f"bytes=0-{longest - 1}",
         )
-        start: bytes = answer["Body"].read()
+        start = answer["Body"].read()
     except (ClientError, BotoCoreError):
         return True
     return b"\n" in start or b"\r" in start
@@ -113,15 +120,24 @@ def _inflated(member: "zlib._Decompress", data: bytes) -> Iterator[bytes]:
             return
 
 
+def _copied_chunks(copy: Path) -> Iterator[bytes]:
+    with copy.open("rb") as file:
+        yield from iter(lambda: file.read(CHUNK), b"")
+
+
 def content_chunks(
-    store: ObjectStore, key: str, version: str | None = None, allow_padding: bool = True
+    store: ObjectStore,
+    key: str,
+    version: str | None = None,
+    allow_padding: bool = True,
+    copy: Path | None = None,
 ) -> Iterator[bytes]:
-    """The bytes of an object's text, unzipped where its name says so.
+    """The bytes of an object's text, or of its local copy's, unzipped where its name says so.
 
     UnreadableError where it is not gzip as its name says, is longer than
     `STEDI_MAX_OBJECT_BYTES`, or S3 refuses it; GoneError where it is not there.
     """
-    chunks = _stored_chunks(store, key, version)
+    chunks = _copied_chunks(copy) if copy else _stored_chunks(store, key, version)
     most, length = store.settings.max_object_bytes, 0
     for chunk in unzipped(chunks, allow_padding) if key.lower().endswith(".gz") else chunks:
         length += len(chunk)
@@ -163,15 +179,15 @@ def landed_text(store: ObjectStore, key: str, version: str | None = None) -> str
 
 
 def is_as_engines_expect(
-    store: ObjectStore, landed_object: LandedObject, longest_line: int
+    store: ObjectStore, landed_object: LandedObject, longest_line: int, copy: Path | None = None
 ) -> bool:
-    """Whether an engine reads the same text in the object as the contract does.
+    """Whether an engine reads the same text in the object, or its local copy, as the contract does.
 
     It is sound gzip where its name says so, UTF-8, has no byte-order mark, and no line longer than
     `longest_line` bytes (at least CHUNK).
     """
     try:
-        chunks = content_chunks(store, landed_object.key, allow_padding=False)
+        chunks = content_chunks(store, landed_object.key, allow_padding=False, copy=copy)
         start = True
         for text in decoded(_watched(chunks, longest_line)):
             if start and text.startswith(BYTE_ORDER_MARK):

@@ -8,6 +8,7 @@ something to it, byte-order marks, not UTF-8, damaged gzip, huge lines) are read
 
 import functools
 import json
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Mapping
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING
 from pyspark.sql import functions as F
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.canonical import as_json, is_canonical, is_in_the_usual_order
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 _LONGEST_LINE = CHUNK
 # Bigger objects are asked first whether a line ends soon: an engine takes a minute to find out.
 _BIG, _SOON = 8 << 20, 64 << 10
-# So much is copied at most for the embedded engine to read.
-_LOCAL_BYTES = 2 << 30
 # Of more small objects than this each costs an engine more than reading it here.
 _MANY, _SMALL = 1000, 16 << 10
 
@@ -93,12 +92,16 @@ class _Reader:
 
     def starts_with_a_line(self, landed_object: LandedObject) -> bool:
         """Whether a line ends soon in a plain object, or it is small."""
-        return landed_object.size <= _BIG or starts_with_a_line(self.store, landed_object, _SOON)
+        if landed_object.size <= _BIG:
+            return True
+        copy = self.copies.get(landed_object)
+        return starts_with_a_line(self.store, landed_object, _SOON, copy)
 
     def is_as_engines_expect(self, landed_object: LandedObject) -> bool:
         """Whether the engine reads an object as the contract does, by reading it here."""
         try:
-            return is_as_engines_expect(self.store, landed_object, _LONGEST_LINE)
+            copy = self.copies.get(landed_object)
+            return is_as_engines_expect(self.store, landed_object, _LONGEST_LINE, copy)
         except GoneError:
             return False
 
@@ -129,21 +132,40 @@ def read_landed(
     entity: Entity,
     objects: list[LandedObject],
     exactly: bool = False,
+    copied: bool = False,
 ) -> "DataFrame":
     """The records in the objects: the entity's fields, then `_corrupt_record`; one row each.
 
     exactly: every object is read by the exact parser, none by the engine; slow, and right where
-    the engine failed on them for whatever reason. StediError where S3 does not answer.
+    the engine failed on them for whatever reason. copied: the engine reads local copies of them.
+    StediError where S3 does not answer, PreconditionError where an object is not what was listed.
     """
     objects = [landed_object for landed_object in objects if landed_object.size > 0]
     most = store.settings.max_object_bytes
     plain, zipped, others = ([], [], objects) if exactly else _by_name_and_size(objects, most)
-    folder, copies = _local_copies(store, [*plain, *zipped])
-    reader = _Reader(spark, store, entity, copies)
+    folder, copies = _local_copies(store, plain + zipped) if copied else (None, {})
     if folder:
-        plain, refused = _divided(plain, copies.__contains__)
-        zipped, also_refused = _divided(zipped, copies.__contains__)
-        others = [*others, *refused, *also_refused]
+        others = [*others, *(o for o in plain + zipped if o not in copies)]
+        plain, zipped = ([o for o in some if o in copies] for some in (plain, zipped))
+    try:
+        frames, unreadable = _read_by_engine(_Reader(spark, store, entity, copies), plain, zipped)
+    except BaseException:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    if folder:
+        delete_with(frames, folder)
+    others = [*others, *unreadable]
+    if others or not frames:
+        frames += read_exactly(spark, store, entity, others)
+    cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
+    return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+
+
+def _read_by_engine(
+    reader: _Reader, plain: list[LandedObject], zipped: list[LandedObject]
+) -> tuple[list["DataFrame"], list[LandedObject]]:
+    """The records that the engine reads, and the objects that it cannot read."""
     plain, huge = _divided(plain, reader.starts_with_a_line)
     scan = reader.scan(plain) if plain else None
     unexpected: list[LandedObject] = []
@@ -153,44 +175,43 @@ def read_landed(
         if scan is None:
             plain, unexpected = [], unexpected + plain
     zipped, damaged = _divided(zipped, reader.is_as_engines_expect)
-    others += huge + unexpected + damaged
     frames = []
     if plain and scan is not None:
         frames.append((reader.by_lines if scan.not_canonical else reader.canonical)(plain))
     if zipped:
         frames.append(reader.by_lines(zipped))
-    if folder:
-        delete_with(frames, folder)
-    if others or not frames:
-        frames += read_exactly(spark, store, entity, others)
-    cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
-    return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+    return frames, huge + unexpected + damaged
 
 
 def _local_copies(
     store: ObjectStore, objects: list[LandedObject]
 ) -> tuple[Path | None, dict[LandedObject, Path]]:
-    """A new local folder with copies of objects, as the embedded engine reads each twice.
+    """A new local folder with copies of objects, and where they are; without those S3 refuses.
 
-    An object that S3 refuses is not among them. No folder for another engine, and for objects
-    that are too big together.
+    No folder where there is no room for them: the engine reads S3 then.
     """
-    size = sum(landed_object.size for landed_object in objects)
-    if store.settings.spark != "embedded" or not objects or size > _LOCAL_BYTES:
-        return None, {}
     folder = Path(tempfile.mkdtemp(prefix="landed-", dir=scratch_folder()))
     end = {False: ".json", True: ".json.gz"}
-    copies = {o: folder / f"{number}{end[o.is_gzipped]}" for number, o in enumerate(objects)}
+    paths = {o: folder / f"{number}{end[o.is_gzipped]}" for number, o in enumerate(objects)}
 
     def is_copied(landed_object: LandedObject) -> bool:
         try:
-            store.download(landed_object.key, copies[landed_object])
+            store.download(landed_object.key, paths[landed_object], f'"{landed_object.etag}"')
+        except PreconditionError:
+            raise
         except StediError:
             return False
         return True
 
-    copied, _ = _divided(objects, is_copied)
-    return folder, {landed_object: copies[landed_object] for landed_object in copied}
+    try:
+        copied, _ = _divided(objects, is_copied)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None, {}
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, {landed_object: paths[landed_object] for landed_object in copied}
 
 
 def _divided(

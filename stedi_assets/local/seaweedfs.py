@@ -15,7 +15,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -191,9 +190,10 @@ def kill(pid: int, folder: Path) -> None:
     # Only its own starter can reap it; elsewhere that is init's to do.
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
-    for port in ports.values():  # it leaves its sockets
-        for left in Path(tempfile.gettempdir()).glob(f"seaweedfs-*-{port}.sock"):
-            left.unlink(missing_ok=True)
+    for port in ports.values():  # it leaves its sockets, in this folder whatever TMPDIR is
+        for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
+            with suppress(OSError):
+                left.unlink()
 
 
 def client(server: LocalS3) -> Any:

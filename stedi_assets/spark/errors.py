@@ -17,7 +17,7 @@ from stedi_assets.spark.error_log import write_error_log
 from stedi_assets.spark.error_words import is_engine_word
 from stedi_assets.spark.options import PACKAGES, SPARK_VERSION
 
-_ENGINES = ("pyspark", "py4j", "grpc", "pyarrow")  # small files are read here, by pyarrow
+_ENGINES = ("pyspark", "py4j", "grpc", "pyarrow")  # footers are read here, by pyarrow
 _MAX_SHOWN, _MAX_KEYS = 300, 3
 
 # What an engine says -> what is wrong and what to do about it.
