@@ -10,7 +10,6 @@ from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
 from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
-from stedi_assets.lakehouse.local_files import LOCAL_BYTES
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import list_landing
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _DAY = 86_400_000
+# So much of landed objects is copied at most for the embedded engine.
+_COPIED_BYTES = 2 << 30
 # Of files whose readings span more, the days are read; a predicate has so many intervals at most.
 _WIDE, _MAX_INTERVALS = 3 * _DAY, 100
 
@@ -164,7 +165,7 @@ def read_objects(
     spark, store = lakehouse.spark_session, lakehouse.store
     # The embedded engine reads each object twice, with three requests each time.
     size = sum(landed.size for objects in listings.values() for landed in objects)
-    copied = store.settings.spark == "embedded" and size <= LOCAL_BYTES
+    copied = store.settings.spark == "embedded" and size <= _COPIED_BYTES
     frames = [
         read_landed(spark, store, table.entity, objects, exactly, copied).withColumn(
             "ingest_date", F.lit(day.isoformat()).cast("date")
