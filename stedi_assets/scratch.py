@@ -43,8 +43,8 @@ def translate_disk_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise StediError(
-            f"The folder for temporary files in {tempfile.gettempdir()} fails: {error.strerror}."
-            " Make room there, or set TMPDIR to another; then run again."
+            f"Temporary files cannot be kept in {_root()}: {error.strerror or type(error).__name__}."
+            " Make room there, or set TMPDIR to another folder; then run again."
         ) from error
 
 
@@ -63,6 +63,13 @@ def delete_with(frames: "Iterable[DataFrame]", folder: Path) -> None:
         weakref.finalize(plan, one_is_gone)
     if not plans:
         shutil.rmtree(folder)
+
+
+def _root() -> str:
+    try:
+        return tempfile.gettempdir()
+    except OSError:  # none of the system's folders can be written
+        return os.environ.get("TMPDIR", "/tmp")
 
 
 @functools.cache

@@ -7,8 +7,9 @@ import dagster as dg
 import pytest
 
 from stedi_assets.defs import materialize
+from stedi_assets.defs.jobs import materializations
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.reconcile import catch_up
+from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
@@ -103,6 +104,21 @@ def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake)
         # It is made of both: what changed of one changes it.
         "machine_learning_curated": {DATES[0], DATES[1]},
     }
+
+
+def test_a_partition_that_is_built_again_says_why_and_how_many_people_and_rows_it_had(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    built = build_out_of_date(lake.pipeline).built
+    events = [event for table in built for event in materializations(lake.pipeline, table)]
+    (shown,) = (
+        event.metadata
+        for event in events
+        if event.asset_key == dg.AssetKey("accelerometer_trusted")
+        and event.partition == str(DATES[0])
+    )
+    names = ("why", "people_before", "people", "rows_before", "dagster/partition_row_count")
+    assert [shown[name].value for name in names] == ["changed: customer_trusted", 2, 1, 2, 1]
 
 
 @pytest.mark.slow

@@ -151,8 +151,22 @@ def test_after_a_run_nobodys_readings_are_left_in_the_folder(lake):
 
 def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatch):
     monkeypatch.setattr(LocalFiles, "_new_folder", no_room)
-    with pytest.raises(StediError, match=r"temporary files in .* fails: No space left on device"):
+    with pytest.raises(StediError, match=r"cannot be kept in .*: No space left on device"):
         write(lakehouse, steps(lakehouse, DAYS[0]), DAYS[0], rows=1)
+
+
+def test_a_folder_that_cannot_be_written_is_said_in_a_line():
+    program = (
+        "from stedi_assets.errors import StediError\n"
+        "import tempfile; tempfile.tempdir = '/nowhere'\n"
+        "from stedi_assets.scratch import scratch_folder\n"
+        "try: scratch_folder()\n"
+        "except StediError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("Temporary files cannot be kept in /nowhere: No such file")
 
 
 def test_where_there_is_no_room_for_copies_landed_objects_are_read_from_s3(lake, monkeypatch):

@@ -100,7 +100,7 @@ def _check(
 
 def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMaterialization]:
     """One event for every partition that was built: its figures, and why it was out of date."""
-    ledger = pipeline.state(with_membership=False).ledgers[built.table.name]
+    ledger = pipeline.ledger(built.table)
     newest = max((day for day in built.reasons if day), default=None)
     events = []
     for day, why in built.reasons.items():
@@ -108,9 +108,12 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
             pipeline, built.table, built.log, day, with_preview=day == newest
         )
         metadata["why"] = why
-        if built.before:
-            metadata["rows_before"] = sum(file.rows for file in built.before.of(day))
+        if built.log_before:
+            metadata["rows_before"] = sum(file.rows for file in built.log_before.of(day))
         entry = ledger.entries.get(day)
+        before = built.ledger_before.entries.get(day) if built.ledger_before else None
+        if entry and before and entry.people + before.people:
+            metadata |= {"people": entry.people, "people_before": before.people}
         tags = {"dagster/data_version": entry.identity} if entry else {}
         events.append(
             dg.AssetMaterialization(

@@ -98,7 +98,7 @@ def _report(
     if log is None or not keys:
         return 0
     why: Reasons = {key: "up to date" if log.of(key) else "nothing landed" for key in keys}
-    for event in materializations(pipeline, BuiltTable(table, why, None, log)):
+    for event in materializations(pipeline, BuiltTable(table, why, log)):
         instance.report_runless_asset_event(event)
     return len(keys)
 

@@ -14,6 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
 from stedi_assets.incremental.lake_state_reader import LakeStateReader
 from stedi_assets.incremental.ledger import (
+    Ledger,
     LedgerEntry,
     PartitionKey,
     files_of,
@@ -90,6 +91,10 @@ class Pipeline:
         Without membership (it needs the engine where it is not kept): of landing tables only.
         """
         return self._reader.state(with_membership=with_membership)
+
+    def ledger(self, table: Table) -> Ledger:
+        """A table's ledger, as it was last read or written here."""
+        return self.state(with_membership=False).ledgers[table.name]
 
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
         """One upstream table, as far as some dates of a table need it, with the lake's state."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import PartitionKey
+from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
@@ -31,12 +31,13 @@ MAX_ROUNDS = 50
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """What a refresh wrote of one table: which partitions, why, and the log before and after."""
+    """What was written of one table: which partitions, why, its log, and log and ledger before."""
 
     table: Table
     reasons: Reasons
-    before: TableLog | None
     log: TableLog
+    log_before: TableLog | None = None
+    ledger_before: Ledger | None = None
 
 
 @dataclass
@@ -100,7 +101,7 @@ def _build_what_can_be(
     pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: BuildResult
 ) -> None:
     """Build all partitions at once; where that fails, each by itself."""
-    before = pipeline.lakehouse.log(table)
+    before = pipeline.lakehouse.log(table), pipeline.ledger(table)
     days = sorted(day for day in reasons if day)
     groups: list[list[date]] = [days]
     while groups:
@@ -118,7 +119,7 @@ def _build_what_can_be(
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
-            result.built.append(BuiltTable(table, why, before, log))
+            result.built.append(BuiltTable(table, why, log, *before))
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:
