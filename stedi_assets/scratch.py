@@ -42,8 +42,9 @@ def translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        why = error.strerror or type(error).__name__
         raise StediError(
-            f"Temporary files cannot be kept in {_root()}: {error.strerror or type(error).__name__}."
+            f"Temporary files cannot be kept in {_root()}: {why}."
             " Make room there, or set TMPDIR to another folder; then run again."
         ) from error
 
