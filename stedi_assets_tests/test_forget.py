@@ -5,6 +5,7 @@ import os
 import pty
 import subprocess
 import sys
+import threading
 import uuid
 from datetime import timedelta
 
@@ -197,6 +198,16 @@ def test_somebody_unknown_is_one_line_and_no_audit_row(lake):
     assert stedi("audit") == (0, "Nobody was forgotten in this lake.\n")
 
 
+def said_until(process: subprocess.Popen, text: str) -> str:
+    """What a process says, up to and with a text."""
+    said = b""
+    while text.encode() not in said:
+        byte = process.stdout.read(1)
+        assert byte, said.decode()
+        said += byte
+    return said.decode()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("answer", "done"), [(b"n", False), (b"y", True)])
 def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, done):
@@ -208,12 +219,24 @@ def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, d
         stdin=its_input,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
+        bufsize=0,
         start_new_session=True,  # or the prompt is shown on the terminal of the tests
     )
-    os.write(terminal, b"p1@example.com\n" + answer + b"\n")
-    output = process.communicate(timeout=300)[0].decode()
-    os.close(terminal)
-    os.close(its_input)
+    give_up = threading.Timer(300, process.kill)
+    give_up.start()
+    try:
+        # What is typed before a prompt is there is discarded.
+        output = said_until(process, "Email: ")
+        os.write(terminal, b"p1@example.com\n")
+        output += said_until(process, "[y/N]")
+        os.write(terminal, answer + b"\n")
+        output += process.communicate()[0].decode()
+    finally:
+        give_up.cancel()
+        process.kill()
+        process.wait()
+        os.close(terminal)
+        os.close(its_input)
     assert process.returncode == int(not done), output
     assert "landed objects too, for good? [y/N]" in output
     assert "p1@" not in output
