@@ -26,8 +26,16 @@ def scratch_folder() -> Path:
     Records of people lie in it, so what a killed process left there is deleted by the next one.
     StediError where it cannot be made.
     """
+    wanted = os.environ.get("TMPDIR")
     with translate_disk_errors():
-        return _folder_of(os.getpid())
+        if wanted and os.path.abspath(wanted) != tempfile.gettempdir():
+            # Python would take another folder without a word, on another disk perhaps.
+            raise StediError(f"TMPDIR={wanted} is no folder that can be written: correct it.")
+        folder = _folder_of(os.getpid())
+        if not folder.exists():  # somebody deleted it
+            _folder_of.cache_clear()
+            folder = _folder_of(os.getpid())
+        return folder
 
 
 def empty_scratch_folder() -> None:

@@ -117,3 +117,17 @@ def test_a_known_failure_says_what_to_do(message, expected):
     assert line is not None
     assert expected in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("Cast error: Cannot cast string 'a@b.example' to value of Int32 type", "Cannot cast"),
+        ("a@b.example", "…"),
+        ('attribute ObjectName([Identifier("emial")]) is missing from the schema', "emial"),
+    ],
+)
+def test_of_a_query_that_fails_what_was_typed_is_shown_and_no_value(said, shown):
+    line = redact(said, "SELECT cast(emial AS int) FROM customer_trusted")
+    assert shown in line
+    assert "example" not in line

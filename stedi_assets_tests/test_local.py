@@ -447,3 +447,14 @@ def test_a_server_that_ends_at_once_names_the_log(
     with pytest.raises(local.LocalS3Error, match=r"server\.log"), local.local_s3(folder):
         pass
     assert not (folder / "server.json").exists()
+
+
+def test_a_command_of_a_script_that_ignores_ctrl_c_can_be_stopped(start):
+    """Dagster gives SIGTERM the handler of SIGINT: where that was ignored nothing ended it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ignored = "import signal; print(signal.getsignal(signal.SIGINT) == signal.SIG_IGN)"
+        process = start(sys.executable, "-c", ignored)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.communicate(timeout=120)[0].splitlines()[-1] == "False"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from datetime import date
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
+from pyarrow.parquet import ParquetWriter
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import InputsChangedError
@@ -18,7 +20,8 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
-from stedi_assets_tests.odd_data import plain_objects
+from stedi_assets_tests.odd_data import T0, plain_objects
+from stedi_assets_tests.test_catch_up import landed, person
 from stedi_assets_tests.test_io_manager import STEPS, another_process, steps, write
 
 DAYS = [date(2022, 6, 18), date(2022, 6, 19)]
@@ -195,3 +198,28 @@ def test_an_object_that_is_replaced_while_it_is_read_is_not_taken_for_what_was_l
 
 def no_room(*_: object) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_folder_that_somebody_deleted_is_made_again(lakehouse):
+    write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
+    shutil.rmtree(scratch_folder())
+    write(lakehouse, steps(lakehouse, DAYS[0], count=5), DAYS[0], rows=5)
+    assert lakehouse.read(STEPS).count() == 8
+
+
+def test_a_tmpdir_that_is_none_is_refused_and_not_passed_over():
+    done = subprocess.run(
+        [sys.executable, "-c", MAKE_FOLDER],
+        env={**os.environ, "TMPDIR": "/nowhere"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "StediError: TMPDIR=/nowhere is no folder that can be written" in done.stderr
+
+
+def test_a_full_disk_under_the_exact_parser_is_said_in_a_line(lake, monkeypatch):
+    monkeypatch.setattr(ParquetWriter, "write_table", no_room)
+    lake.put(landed("customer", DAYS[0], "c.parquet", person(1, 0, T0)))
+    with pytest.raises(StediError, match="Temporary files cannot be kept"):
+        lake.pipeline.read_landing(TABLES["customer_landing"], [DAYS[0]])

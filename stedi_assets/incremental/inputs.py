@@ -14,6 +14,7 @@ from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import list_landing
 from stedi_assets.landing.reader import read_landed
+from stedi_assets.scratch import translate_disk_errors
 from stedi_assets.tables.rules import consent
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
 
@@ -166,11 +167,12 @@ def read_objects(
     # The embedded engine reads each object twice, with three requests each time.
     size = sum(landed.size for objects in listings.values() for landed in objects)
     copied = store.settings.spark == "embedded" and size <= _COPIED_BYTES
-    frames = [
-        read_landed(spark, store, table.entity, objects, exactly, copied).withColumn(
-            "ingest_date", F.lit(day.isoformat()).cast("date")
-        )
-        for day, objects in listings.items()
-        if objects
-    ] or [spark.createDataFrame([], spark_schema(table.columns))]
+    with translate_disk_errors():
+        frames = [
+            read_landed(spark, store, table.entity, objects, exactly, copied).withColumn(
+                "ingest_date", F.lit(day.isoformat()).cast("date")
+            )
+            for day, objects in listings.items()
+            if objects
+        ] or [spark.createDataFrame([], spark_schema(table.columns))]
     return functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)

@@ -41,9 +41,14 @@ def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
             kind = GoneError
         elif status in (409, 412):
             kind = PreconditionError
+        advice = (
+            "Check that it runs, has room on its disk, and that the keys may do this; then run"
+            " again."
+            if kind is not GoneError
+            else "The object is gone: `stedi catch-up` builds again what lost a file."
+        )
         raise kind(
-            f"S3 at {client.meta.endpoint_url} failed at {operation}: {what}. Check that it"
-            " runs, has room on its disk, and that the keys may do this; then run again."
+            f"S3 at {client.meta.endpoint_url} failed at {operation}: {what}. {advice}"
         ) from None
 
 

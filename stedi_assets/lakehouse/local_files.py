@@ -46,7 +46,8 @@ class LocalFiles:
     def fit(self, files: Sequence[DataFile]) -> bool:
         """Whether these files may be copied: a table's, and with those that are there already."""
         size = sum(file.bytes for file in files)
-        there = sum(copy.stat().st_size for copy in self._folder().glob("*.parquet"))
+        with translate_disk_errors():
+            there = sum(copy.stat().st_size for copy in self._folder().glob("*.parquet"))
         return size <= LOCAL_BYTES and there + size <= _TOTAL_BYTES
 
     def table_of(self, table: Table, files: Sequence[DataFile]) -> Path:

@@ -10,7 +10,6 @@ import functools
 import json
 import shutil
 import tempfile
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -250,9 +249,7 @@ def _exact_parser(entity: Entity) -> "Callable[[SparkColumn], SparkColumn]":
     def parse(line: str) -> str:  # the hints say what kind of UDF it is
         return json.dumps(record_parser.records_of(line, types, required, aliases))
 
-    with warnings.catch_warnings():  # what kind of UDF it is follows from `useArrow`, it says
-        warnings.simplefilter("ignore", UserWarning)
-        return F.udf(parse, "string")
+    return F.udf(parse, "string")
 
 
 def _parsed(lines: "DataFrame", entity: Entity) -> "DataFrame":

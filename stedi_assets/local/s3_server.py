@@ -177,7 +177,8 @@ def run_local(command: Sequence[str], folder: Path, salt: str) -> int:
         environ["PATH"] = path
         if sys.prefix != sys.base_prefix:
             environ["VIRTUAL_ENV"] = sys.prefix  # `dg` asks for it
-        started.append(subprocess.Popen([program, *command[1:]], env=environ))
+        with _interruptible():
+            started.append(subprocess.Popen([program, *command[1:]], env=environ))
         code = _wait(started[0], _Watch(server, folder.absolute()))
     return 128 - code if code < 0 else code
 
@@ -215,6 +216,22 @@ def _forwarding(started: "list[subprocess.Popen[bytes]]") -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Have a command that is started here not inherit that SIGINT is ignored.
+
+    A script's `stedi local … &` does, and Dagster would then ignore SIGTERM as well.
+    """
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _in_foreground() -> bool:

@@ -106,6 +106,7 @@ def launch(folder: Path, ports: Mapping[str, int] | None = None) -> LocalS3:
         shutil.rmtree(state, ignore_errors=True)
     keys = _keys(folder)
     _write_security(folder)
+    (folder / "logs").mkdir(exist_ok=True)
     command = _command(folder, ports or dict(zip(PORTS, _free_ports(len(PORTS)), strict=True)))
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environ |= {
@@ -277,6 +278,7 @@ def _server(command: str, pid: int, keys: Mapping[str, str]) -> LocalS3:
 def _command(folder: Path, ports: Mapping[str, int]) -> list[str]:
     return [
         binary(),
+        f"-logdir={folder / 'logs'}",  # its logs name objects
         "mini",
         f"-dir={folder}",
         f"-bucket={EMBEDDED_BUCKET}",

@@ -19,6 +19,10 @@ from stedi_assets.settings import load_settings
 if TYPE_CHECKING:
     from pyspark.sql import Column
 
+# What kind of UDF ours are follows from `useArrow`, it says. (A filter for the moment of their
+# making would be another thread's as well.)
+warnings.filterwarnings("ignore", "Cannot infer the eval type", UserWarning)
+
 _LOST_RACE = re.compile(
     r"conflict|concurrent|already exists|transaction failed|commit transaction|precondition",
     re.IGNORECASE,
@@ -70,6 +74,4 @@ def _nfc() -> "Callable[[Column], Column]":
     def compose(text: str | None) -> str | None:
         return None if text is None else unicodedata.normalize("NFC", text)
 
-    with warnings.catch_warnings():  # what kind of UDF it is follows from `useArrow`, it says
-        warnings.simplefilter("ignore", UserWarning)
-        return F.udf(compose, "string")
+    return F.udf(compose, "string")

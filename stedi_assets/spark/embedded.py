@@ -1,5 +1,6 @@
 """The embedded engine: Sail's Spark Connect server in this process, for this process alone."""
 
+import atexit
 import os
 import threading
 from typing import Any
@@ -47,7 +48,10 @@ class EmbeddedEngine:
         os.environ["SPARK_CONNECT_MODE_ENABLED"] = "1"
         channel = _GuardedChannel(f"sc://127.0.0.1:{self.port}", self._guard)
         builder = SparkSession.builder.channelBuilder(channel)
-        return builder.config(map=dict(session_options())).getOrCreate()
+        session = builder.config(map=dict(session_options())).getOrCreate()
+        # At its end pyspark would ask Sail for something that it does not know, and log that.
+        atexit.unregister(session.client._cleanup_ml_cache)
+        return session
 
 
 def _start() -> tuple[Any, PortGuard | None]:

@@ -33,6 +33,9 @@ _DIAGNOSES = {
     r"No FileSystem for scheme|S3AFileSystem not found": (
         f"it does not read s3:// URIs; {START_HINT}"
     ),
+    r"No space left on device|os error 28": (
+        "the disk of the folder for temporary files (TMPDIR), or of the engine, is full: make room"
+    ),
     r"NoSuchMethodError|NoSuchFieldError|NoClassDefFoundError|ClassNotFoundException"
     r"|IncompatibleClassChangeError|AbstractMethodError": (
         f"its jars are missing or do not fit one another: {_JARS}; {START_HINT}"
@@ -127,27 +130,34 @@ _INGEST_DATES = re.compile(
 _TOKEN = re.compile(r"[^\s,;:()\[\]{}<>=!?]+")
 
 
-def redact(message: str) -> str:
-    """The first line of an engine's message in its own words only, and the object keys it names."""
+def redact(message: str, typed: str = "") -> str:
+    """The first line of an engine's message in its own words only, and the object keys it names.
+
+    typed: what a person asked the engine; its words are shown as well.
+    """
     lines = message.strip().splitlines()
     line = lines[0] if lines else "no message"
     keys = list(dict.fromkeys(_shown_key(key) for key in _KEY.findall(message)))[:_MAX_KEYS]
     dates = {day for days in _INGEST_DATES.findall(message) for day in days if day}
     for quoted in _QUOTED:
         # Engines do not escape what they quote: from the first quotation mark to the last one.
-        line = quoted.sub(lambda match: f"{match[0][0]}…{match[0][0]}", line)
+        line = quoted.sub(
+            lambda match: match[0] if match[0][1:-1] in typed else f"{match[0][0]}…{match[0][0]}",
+            line,
+        )
     code = re.match(r"\[[A-Z0-9_.]+\]|", line)
     start = code.end() if code else 0
-    words = _TOKEN.sub(lambda match: _shown_word(match[0], dates), line[start:])
+    shown = dates | set(re.findall(r"\w+", typed))
+    words = _TOKEN.sub(lambda match: _shown_word(match[0], shown), line[start:])
     line = line[:start] + re.sub(r"…(?:[\s,;:]*…)+", "…", words).rstrip()[:_MAX_SHOWN]
     named = [f"object {key}" for key in keys]
     named += [f"ingest_date {day}" for day in sorted(dates)[:_MAX_KEYS] if day not in line]
     return line + (f" ({', '.join(named)})" if named else "")
 
 
-def _shown_word(token: str, dates: set[str]) -> str:
+def _shown_word(token: str, shown: set[str]) -> str:
     bare = token.strip(".\"'`…-")
-    return token if not bare or bare in dates or is_engine_word(bare) else "…"
+    return token if not bare or bare in shown or is_engine_word(bare) else "…"
 
 
 def _shown_key(key: str) -> str:
