@@ -76,6 +76,14 @@ def test_a_lost_file_is_an_error_that_says_so(lake, lakehouse):
         another_process(lake).read(STEPS)
 
 
+def test_a_damaged_file_is_named_and_what_to_do(lake, lakehouse):
+    write(lakehouse, steps(lakehouse, DAYS[0]), DAYS[0], rows=1)
+    (file,) = lakehouse.log(STEPS).files
+    lakehouse.store.put(f"{STEPS.path}/{file.path}", b"damaged")
+    with pytest.raises(StediError, match=f"{file.path} is damaged: it has 7 bytes .* Delete it"):
+        another_process(lake).read(STEPS)
+
+
 def test_an_answer_that_is_cut_off_is_asked_for_again(lakehouse, monkeypatch, tmp_path):
     lakehouse.store.put("here", b"all of it")
     client, cut = lakehouse.store.client, iter([True, True, False])

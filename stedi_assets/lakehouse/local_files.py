@@ -16,6 +16,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.delta_commit import NewFile, entry_path, entry_that_makes, write_parquet
 from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
@@ -69,7 +70,7 @@ class LocalFiles:
 
     def _make_table(self, table: Table, files: Sequence[DataFile], names: dict[str, str]) -> Path:
         with ThreadPoolExecutor(_THREADS) as pool:
-            copies = list(pool.map(lambda file: self._fetched(table, file.path), files))
+            copies = list(pool.map(lambda file: self._fetched(table, file), files))
         new = self._new_folder()
         for copy in copies:
             _link(copy, new / copy.name)
@@ -115,12 +116,18 @@ class LocalFiles:
         folder = path.rpartition("/")[0]
         return NewFile(path, size, unquote(folder.partition("=")[2]) or None, statistics)
 
-    def _fetched(self, table: Table, path: str) -> Path:
-        copy = self._folder() / _name(table, path)
+    def _fetched(self, table: Table, file: DataFile) -> Path:
+        copy, path = self._folder() / _name(table, file.path), f"{table.path}/{file.path}"
         if not copy.exists():
             part = self._folder() / uuid.uuid4().hex
             try:
-                self.store.download(f"{table.path}/{path}", part)
+                self.store.download(path, part)
+                if part.stat().st_size != file.bytes:
+                    raise StediError(
+                        f"The data file {path} is damaged: it has {part.stat().st_size} bytes and"
+                        f" its table's log says {file.bytes}. Delete it: `stedi catch-up` then"
+                        " builds again what was in it."
+                    )
                 part.rename(copy)
             finally:
                 part.unlink(missing_ok=True)
