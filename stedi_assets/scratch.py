@@ -6,16 +6,11 @@ import functools
 import os
 import shutil
 import tempfile
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
-
-if TYPE_CHECKING:
-    from pyspark.sql import DataFrame
 
 _PREFIX = "stedi-scratch-"
 
@@ -50,35 +45,12 @@ def translate_disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        root = tempfile.tempdir or os.environ.get("TMPDIR", "/tmp")
         why = error.strerror or type(error).__name__
         raise StediError(
-            f"Temporary files cannot be kept in {_root()}: {why}."
+            f"Temporary files cannot be kept in {root}: {why}."
             " Make room there, or set TMPDIR to another folder; then run again."
         ) from error
-
-
-def delete_with(frames: "Iterable[DataFrame]", folder: Path) -> None:
-    """Delete a folder when no DataFrame is left that is made from any of these."""
-    plans = [frame._plan for frame in frames]  # plans made from one hold it
-    left = len(plans)
-
-    def one_is_gone() -> None:
-        nonlocal left
-        left -= 1
-        if not left:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    for plan in plans:
-        weakref.finalize(plan, one_is_gone)
-    if not plans:
-        shutil.rmtree(folder)
-
-
-def _root() -> str:
-    try:
-        return tempfile.gettempdir()
-    except OSError:  # none of the system's folders can be written
-        return os.environ.get("TMPDIR", "/tmp")
 
 
 @functools.cache

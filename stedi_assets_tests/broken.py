@@ -20,11 +20,11 @@ _BREAK = {
 
 
 def _read_and_fail(spark, store, entity, objects, *how):
-    rows = _read(spark, store, entity, objects, *how)
+    rows, files = _read(spark, store, entity, objects, *how)
     if entity.name != "customer":
-        return rows
+        return rows, files
     name = F.coalesce("customerName", F.lit("1"))
-    return rows.withColumn("registrationDate", _BREAK[os.environ["BREAK"]](name))
+    return rows.withColumn("registrationDate", _BREAK[os.environ["BREAK"]](name)), files
 
 
 inputs.read_landed = _read_and_fail

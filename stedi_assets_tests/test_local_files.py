@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -158,6 +159,19 @@ def test_after_a_run_nobodys_readings_are_left_in_the_folder(lake):
     assert lake.catch_up() > 0
     lake.pipeline.lakehouse.drop_local_files()  # what it read after the last run
     assert list(scratch_folder().iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.parquet"])  # for the engine, for the exact parser
+def test_landed_objects_whose_copy_is_gone_are_read_again_and_never_fewer_rows(lake, name):
+    table = TABLES["customer_landing"]
+    lake.put(landed("customer", DAYS[0], name, person(1, 0, T0)))
+    batch = lake.pipeline.read_and_compute(table, [DAYS[0]])
+    shutil.rmtree(scratch_folder())
+    with pytest.raises(InputsChangedError, match="were deleted: run it again"):
+        lake.pipeline.write(table, [DAYS[0]], batch)
+    assert lake.table("customer_landing") == Counter()
+    assert lake.catch_up() > 0
+    assert lake.differences() == {}
 
 
 def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatch):

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from stedi_assets.defs import idle_partitions, jobs
 from stedi_assets.defs import schedules as daily
 from stedi_assets.errors import StediError
 from stedi_assets.privacy.vacuum import UNDER_WAY_HOURS
@@ -101,7 +102,7 @@ def test_a_date_that_cannot_be_built_stays_missing(past_lake):
 
 
 def test_a_sweep_reports_the_newest_of_very_many(past_lake, monkeypatch):
-    monkeypatch.setattr(daily, "MAX_REPORTED", 2)
+    monkeypatch.setattr(idle_partitions, "MAX_REPORTED", 2)
     past_lake.catch_up()  # in another Dagster home
     with dg.DagsterInstance.ephemeral() as instance:
         assert sweep(past_lake, instance)
@@ -119,15 +120,37 @@ def test_what_cannot_be_reported_keeps_no_check_of_whole_tables_from_running(
     def fails(*_: object) -> int:
         raise StediError("membership cannot be computed")
 
-    monkeypatch.setattr(daily, "report_idle", fails)
+    monkeypatch.setattr(daily, "report_idle_partitions", fails)
     job = past_lake.defs.resolve_job_def("daily_sweep")
     with dg.DagsterInstance.ephemeral() as instance:
         result = job.execute_in_process(instance=instance, raise_on_error=False)
         (failure,) = result.get_step_failure_events()
         assert "membership cannot be computed" in str(failure.event_specific_data.error)
-        checked = instance.event_log_storage.get_asset_check_summary_records
-        key = dg.AssetCheckKey(dg.AssetKey("customer_trusted"), "only_consenting_customers")
-        assert checked([key])[key].last_check_execution_record is not None
+        assert was_checked(instance, "customer_trusted", "only_consenting_customers")
+
+
+def test_a_table_that_cannot_be_checked_holds_up_no_other(past_lake, monkeypatch):
+    evaluations = jobs.evaluations
+
+    def evaluate_all_but_one(pipeline, table, days):
+        if table.name == "customer_landing":
+            raise StediError("customer_landing cannot be read")
+        return evaluations(pipeline, table, days)
+
+    past_lake.catch_up()
+    monkeypatch.setattr(jobs, "evaluations", evaluate_all_but_one)
+    job = past_lake.defs.resolve_job_def("daily_sweep")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, raise_on_error=False)
+        (failure,) = result.get_step_failure_events()
+        assert "customer_landing cannot be read" in str(failure.event_specific_data.error)
+        assert was_checked(instance, "customer_trusted", "only_consenting_customers")
+
+
+def was_checked(instance: dg.DagsterInstance, table: str, check: str) -> bool:
+    key = dg.AssetCheckKey(dg.AssetKey(table), check)
+    summary = instance.event_log_storage.get_asset_check_summary_records([key])[key]
+    return summary.last_check_execution_record is not None
 
 
 def test_the_daily_jobs_are_scheduled_and_on():

@@ -85,13 +85,3 @@ def evaluations(pipeline: Pipeline, table: Table, days: Days) -> list[dg.AssetCh
         )
         for name, outcome in outcomes(pipeline, table, days).items()
     ]
-
-
-def whole_table_evaluations(pipeline: Pipeline) -> list[dg.AssetCheckEvaluation]:
-    """The checks of every table that is there, as a whole, as events."""
-    return [
-        evaluation
-        for table in TABLES.values()
-        if pipeline.lakehouse.log(table) is not None
-        for evaluation in evaluations(pipeline, table, None)
-    ]

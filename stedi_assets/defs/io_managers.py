@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate
+from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate, rows_of
 from stedi_assets.incremental.pipeline import Batch, InputsChangedError, Pipeline
 from stedi_assets.lakehouse.dates import days_between, described
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -44,9 +44,8 @@ class LakehouseIOManager(dg.IOManager):
                 table, days if table.partitioned else None, obj, context.run_id
             )
         took = rate(log, days, time.monotonic() - start)
-        files = [file for day in days for file in log.of(day)] if days else log.files
         scope = f" for {described(days)}" if days else ""
-        rows = sum(file.rows for file in files)
+        rows = rows_of(log, days)
         context.log.info(f"Wrote {rows} rows{scope} of {table.name}; {took['run_seconds']} s.")
         _report(context, self.pipeline, table, log, days, took)
         for event in landed_observations(table, obj):

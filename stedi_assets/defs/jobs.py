@@ -1,7 +1,8 @@
 """The jobs: the graph for chosen dates, and what is out of date of any table and date."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -10,6 +11,7 @@ from stedi_assets.catalog.sync import sync_lake
 from stedi_assets.defs.asset_checks import evaluations
 from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.metadata import materialization_metadata
+from stedi_assets.defs.table_checks import Days
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
@@ -48,7 +50,8 @@ def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list
     for built in refreshed.built:
         for event in materializations(pipeline, built):
             context.log_event(event)
-    failed = [*refreshed.failures, *_check(context, pipeline, refreshed.built)]
+    checked = check_and_report(context, pipeline, _dates_by_table(refreshed.built))
+    failed = [*refreshed.failures, *checked]
     for line in failed:
         context.log.error(line)
     if not failed and not refreshed.built:
@@ -79,22 +82,36 @@ def catch_up() -> None:
     build_what_is_out_of_date()
 
 
-def _check(
-    context: dg.OpExecutionContext, pipeline: Pipeline, built: list[BuiltTable]
+def _dates_by_table(built: list[BuiltTable]) -> dict[str, Days]:
+    """The dates that were built of each table; None, of a table without dates."""
+    dates: dict[str, set[date]] = {}
+    for table in built:
+        dates.setdefault(table.table.name, set()).update(day for day in table.reasons if day)
+    return {name: days or None for name, days in dates.items()}
+
+
+def check_and_report(
+    context: dg.OpExecutionContext, pipeline: Pipeline, dates: Mapping[str, Days]
 ) -> list[str]:
-    """Check what was built; the blocking checks that fail, a line each."""
+    """Check tables and report every check; those that fail as an error, a line each.
+
+    dates: by table, the ingest dates to check (None: the whole table). A table that cannot be
+    checked is a line too, and holds up no other.
+    """
     failed = []
-    for name in {build.table.name: None for build in built}:
-        days = {day for build in built if build.table.name == name for day in build.reasons if day}
+    for name, days in dates.items():
         try:
-            checked = evaluations(pipeline, TABLES[name], days or None)
+            checked = evaluations(pipeline, TABLES[name], days)
         except StediError as error:
             failed.append(str(error))
             continue
         for evaluation in checked:
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
+            line = f"Check {evaluation.check_name} of {name} failed."
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-                failed.append(f"Check {evaluation.check_name} of {name} failed.")
+                failed.append(line)
+            elif not evaluation.passed:
+                context.log.warning(line)
     return failed
 
 

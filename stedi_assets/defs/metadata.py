@@ -55,10 +55,14 @@ def materialization_metadata(
     return metadata
 
 
+def rows_of(log: TableLog, days: Collection[date]) -> int:
+    """How many rows a table's dates have; without dates, the table."""
+    return sum(file.rows for day in days or (None,) for file in log.of(day))
+
+
 def rate(log: TableLog, days: Collection[date], seconds: float) -> dict[str, int | float]:
     """How long a run took to compute and write a table's dates (none: all of it), and how fast."""
-    files = [file for day in days for file in log.of(day)] if days else log.files
-    rows = sum(file.rows for file in files)
+    rows = rows_of(log, days)
     return {"run_seconds": round(seconds, 3), "run_rows_per_second": round(rows / seconds)}
 
 

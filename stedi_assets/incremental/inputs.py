@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stedi_assets.incremental.membership import users_with_readings
@@ -155,10 +156,11 @@ def read_objects(
     listings: Mapping[date, list[LandedObject]],
     *,
     exactly: bool = False,
-) -> "DataFrame":
+) -> tuple["DataFrame", list[Path]]:
     """The records in some dates' landed objects, with their `ingest_date`.
 
-    exactly: by the exact parser alone, where the engine failed on them.
+    Also the local files that they are read from, as of `read_landed`. exactly: by the exact parser
+    alone, where the engine failed on them.
     """
     from pyspark.sql import functions as F
 
@@ -167,12 +169,14 @@ def read_objects(
     # The embedded engine reads each object twice, with three requests each time.
     size = sum(landed.size for objects in listings.values() for landed in objects)
     copied = store.settings.spark == "embedded" and size <= _COPIED_BYTES
+    frames, files = [spark.createDataFrame([], spark_schema(table.columns))], list[Path]()
     with translate_disk_errors():
-        frames = [
-            read_landed(spark, store, table.entity, objects, exactly, copied).withColumn(
-                "ingest_date", F.lit(day.isoformat()).cast("date")
-            )
-            for day, objects in listings.items()
-            if objects
-        ] or [spark.createDataFrame([], spark_schema(table.columns))]
-    return functools.reduce(lambda whole, frame: whole.unionAll(frame), frames)
+        for day, objects in listings.items():
+            if objects:
+                read = read_landed(spark, store, table.entity, objects, exactly, copied)
+                frames.append(
+                    read[0].withColumn("ingest_date", F.lit(day.isoformat()).cast("date"))
+                )
+                files += read[1]
+    whole = frames[1:] or frames
+    return functools.reduce(lambda left, right: left.unionAll(right), whole), files

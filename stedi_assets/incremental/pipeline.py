@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
@@ -30,7 +31,7 @@ from stedi_assets.incremental.partition_inputs import (
 )
 from stedi_assets.incremental.planner import out_of_date
 from stedi_assets.incremental.table_functions import table_functions
-from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.tables import EngineError, Lakehouse
@@ -61,6 +62,7 @@ class Batch:
     rows: int  # at most, of what was read
     listings: Listings = field(default_factory=dict)
     last_modified: Mapping[LandedObject, float] = field(default_factory=dict)
+    files: Sequence[Path] = ()  # local ones that the rows are computed from
 
 
 @dataclass
@@ -110,13 +112,13 @@ class Pipeline:
         state = self.state(with_membership=False)
         listings, last_modified = list_days(self.lakehouse, table, days)
         try:
-            frame = read_objects(self.lakehouse, table, listings)
+            frame, files = read_objects(self.lakehouse, table, listings)
         except PreconditionError:
             raise InputsChangedError(
                 f"An object of {table.name} was replaced while it was read: run it again."
             ) from None
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
-        return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified)
+        return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified, files)
 
     def compute(self, table: Table, **inputs: Batch) -> Batch:
         """A table's rows from its inputs, by its function in `tables/`.
@@ -180,15 +182,21 @@ class Pipeline:
             )
 
     def _replace(self, table: Table, days: Collection[date] | None, batch: Batch) -> frozenset[str]:
+        def replaced(by: Batch) -> frozenset[str]:
+            return self.lakehouse.replace(table, by.frame, days, rows=by.rows, files=by.files)
+
         try:
-            return self.lakehouse.replace(table, batch.frame, days, rows=batch.rows)
-        except EngineError:
-            if table.zone != "landing":
-                raise
-            # The engine failed on some object: read all of them by the exact parser.
-            records = read_objects(self.lakehouse, table, batch.listings, exactly=True)
-            exact = self.compute(table, records=replace(batch, frame=records))
-            return self.lakehouse.replace(table, exact.frame, days, rows=batch.rows)
+            try:
+                return replaced(batch)
+            except EngineError:
+                if table.zone != "landing":
+                    raise
+                # The engine failed on some object: read all of them by the exact parser.
+                frame, files = read_objects(self.lakehouse, table, batch.listings, exactly=True)
+                records = replace(batch, frame=frame, files=files)
+                return replaced(self.compute(table, records=records))
+        except GoneError as error:
+            raise InputsChangedError(str(error)) from None
 
     def compacted(self, table: Table, before: TableLog) -> None:
         """Keep the entries of partitions whose files compaction replaced; hold the write lock.

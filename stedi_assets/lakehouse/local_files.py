@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # So many rows are written by local files at most: some hundreds of MB.
 LOCAL_ROWS = 20_000_000
 # So much of a table is read by local files at most, and there is of all tables.
-LOCAL_BYTES, _TOTAL_BYTES = 1 << 30, 4 << 30
+_LOCAL_BYTES, _TOTAL_BYTES = 1 << 30, 4 << 30
 # The engine writes a file for each of its tasks; of so little, a partition's become one.
 _JOINED_ROWS, _JOINED_BYTES = 250_000, 64 << 20
 _THREADS = 16
@@ -49,7 +49,7 @@ class LocalFiles:
         size = sum(file.bytes for file in files)
         with translate_disk_errors():
             there = sum(copy.stat().st_size for copy in self._folder().glob("*.parquet"))
-        return size <= LOCAL_BYTES and there + size <= _TOTAL_BYTES
+        return size <= _LOCAL_BYTES and there + size <= _TOTAL_BYTES
 
     def table_of(self, table: Table, files: Sequence[DataFile]) -> Path:
         """A local Delta table of just these files, made where it is not there.

@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import described, on_days
 from stedi_assets.lakehouse.delta_commit import (
     CHECKPOINT_INTERVAL,
@@ -157,10 +158,12 @@ class Lakehouse:
         days: Collection[date] | None,
         column: str = "ingest_date",
         rows: int | None = None,
+        files: Collection[Path] = (),
     ) -> frozenset[str]:
         """Replace the rows of some dates (None: all rows), in one atomic commit.
 
         Rows of other dates are left out. rows: how many there are at the most, where that is known.
+        files: local ones that the rows are computed from. GoneError where one of these is gone.
         Hold the table's `write_lock`. The paths of the data files that the commit added; none where
         nothing changed. StediError where columns or types are not the contract's, EngineError where
         the engine fails; nothing is committed then.
@@ -178,7 +181,7 @@ class Lakehouse:
         try:
             if self._embedded:
                 local = self._local_files if rows is not None and rows <= LOCAL_ROWS else None
-                log = _write_and_commit(self.store, local, table, log, frame, days, token)
+                log = _write_and_commit(self.store, local, table, log, frame, days, token, files)
                 self._logs[table.name] = log
             else:
                 self._write_by_delta(table, frame, predicate, token)
@@ -204,6 +207,7 @@ def _write_and_commit(
     frame: "DataFrame",
     days: Collection[date] | None,
     token: str,
+    needed: Collection[Path],
 ) -> TableLog:
     """Write data files, by local ones where given, and commit them in the place of the dates'."""
     only = next(iter(days)).isoformat() if days and len(days) == 1 else None
@@ -211,6 +215,9 @@ def _write_and_commit(
         added = local.write(table, frame, token, only)
     else:
         added = write_files(store, table, frame, f"part-{token}", only)
+    if not all(path.exists() for path in needed):
+        # The engine takes a file that is gone for one without rows.
+        raise GoneError(f"Temporary files of {table.name} were deleted: run it again.")
     values = None if days is None else {day.isoformat() for day in days}
     removed = [f for f in log.files if values is None or f.partition in values]
     if added or removed:

@@ -24,7 +24,7 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import RefusedError, UnreadableError, text_chunks
-from stedi_assets.scratch import delete_with, scratch_folder
+from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 
 if TYPE_CHECKING:
@@ -41,26 +41,24 @@ Row = dict[str, Any]
 
 def read_exactly(
     spark: "SparkSession", store: ObjectStore, entity: Entity, objects: list[LandedObject]
-) -> "list[DataFrame]":
+) -> "tuple[list[DataFrame], list[Path]]":
     """The records of objects as DataFrames: the entity's fields, then `_corrupt_record`.
 
-    The files behind a DataFrame are there as long as any DataFrame made from it. StediError where
-    S3 refuses every one of the objects: then the keys are wrong, and no object is.
+    Also the local files that these are read from. StediError where S3 refuses every one of the
+    objects: then the keys are wrong, and no object is.
     """
-    folder = tempfile.mkdtemp(prefix="landed-", dir=scratch_folder())
+    folder = Path(tempfile.mkdtemp(prefix="landed-", dir=scratch_folder()))
     try:
-        _write(store, entity, objects, Path(folder))
+        _write(store, entity, objects, folder)
         if store.settings.spark == "embedded":
             schema = spark_schema((*entity.fields, CORRUPT_RECORD))
-            frame = spark.read.schema(schema).parquet(f"file://{folder}")
-            delete_with([frame], Path(folder))
-            return [frame]
-        frames = [spark.createDataFrame(table) for table in _tables(Path(folder))]
+            return [spark.read.schema(schema).parquet(folder.as_uri())], [*folder.iterdir()]
+        frames = [spark.createDataFrame(table) for table in _tables(folder)]
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    return frames
+    return frames, []
 
 
 def _tables(folder: Path) -> Iterator[pyarrow.Table]:

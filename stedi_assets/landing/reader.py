@@ -26,7 +26,7 @@ from stedi_assets.landing.canonical import as_json, is_canonical, is_in_the_usua
 from stedi_assets.landing.exact_reader import THREADS, read_exactly
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect, starts_with_a_line
-from stedi_assets.scratch import delete_with, scratch_folder
+from stedi_assets.scratch import scratch_folder
 from stedi_assets.spark.dialect import without_negative_zero
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 
@@ -132,8 +132,11 @@ def read_landed(
     objects: list[LandedObject],
     exactly: bool = False,
     copied: bool = False,
-) -> "DataFrame":
+) -> "tuple[DataFrame, list[Path]]":
     """The records in the objects: the entity's fields, then `_corrupt_record`; one row each.
+
+    Also the local files that they are read from. Where one of these is gone the engine reads the
+    others without a word: whoever computes with the records has to look whether all are there.
 
     exactly: every object is read by the exact parser, none by the engine; slow, and right where
     the engine failed on them for whatever reason. copied: the engine reads local copies of them.
@@ -152,13 +155,13 @@ def read_landed(
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    if folder:
-        delete_with(frames, folder)
+    files = [*copies.values()]
     others = [*others, *unreadable]
     if others or not frames:
-        frames += read_exactly(spark, store, entity, others)
+        exact, their_files = read_exactly(spark, store, entity, others)
+        frames, files = frames + exact, files + their_files
     cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
-    return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+    return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned), files
 
 
 def _read_by_engine(
