@@ -40,7 +40,8 @@ def catch_up() -> None:
     """
     dagster_home()
     runs = run_catch_up(open_pipeline())
-    click.echo(f"Caught up, in {runs} runs." if runs else "Nothing to catch up on.")
+    count = "one run" if runs == 1 else f"{runs} runs"
+    click.echo(f"Caught up, in {count}." if runs else "Nothing to catch up on.")
 
 
 @click.command(epilog=example("stedi rebuild", "stedi rebuild --yes && stedi materialize"))

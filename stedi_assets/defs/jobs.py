@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import Any
 
@@ -19,6 +20,7 @@ from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
+Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -47,11 +49,13 @@ def build_what_is_out_of_date(
 def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
     """Build, check and report every partition that is out of date; what failed, a line each."""
     refreshed = build_out_of_date(pipeline, context.run_id, context.log.info)
-    for built in refreshed.built:
-        for event in materializations(pipeline, built):
-            context.log_event(event)
-    checked = check_and_report(context, pipeline, _dates_by_table(refreshed.built))
-    failed = [*refreshed.failures, *checked]
+    with ThreadPoolExecutor(1) as pool:
+        # At the same time: checks wait for the engine, and a year's events for Dagster's database.
+        checked = pool.submit(check_tables, pipeline, _dates_by_table(refreshed.built))
+        for built in refreshed.built:
+            for event in materializations(pipeline, built):
+                context.log_event(event)
+    failed = [*refreshed.failures, *report_checks(context, checked.result())]
     for line in failed:
         context.log.error(line)
     if not failed and not refreshed.built:
@@ -90,22 +94,28 @@ def _dates_by_table(built: list[BuiltTable]) -> dict[str, Days]:
     return {name: days or None for name, days in dates.items()}
 
 
-def check_and_report(
-    context: dg.OpExecutionContext, pipeline: Pipeline, dates: Mapping[str, Days]
-) -> list[str]:
-    """Check tables and report every check; those that fail as an error, a line each.
+def check_tables(pipeline: Pipeline, dates: Mapping[str, Days]) -> Checked:
+    """The checks of tables; of one that cannot be checked the error, which holds up no other.
 
-    dates: by table, the ingest dates to check (None: the whole table). A table that cannot be
-    checked is a line too, and holds up no other.
+    dates: by table, the ingest dates to check (None: the whole table).
     """
-    failed = []
+    checked: Checked = {}
     for name, days in dates.items():
         try:
-            checked = evaluations(pipeline, TABLES[name], days)
+            checked[name] = evaluations(pipeline, TABLES[name], days)
         except StediError as error:
-            failed.append(str(error))
+            checked[name] = error
+    return checked
+
+
+def report_checks(context: dg.OpExecutionContext, checked: Checked) -> list[str]:
+    """Report every check; those that fail as an error or could not be done, a line each."""
+    failed = []
+    for name, done in checked.items():
+        if isinstance(done, StediError):
+            failed.append(str(done))
             continue
-        for evaluation in checked:
+        for evaluation in done:
             context.log_event(evaluation)  # type: ignore[arg-type] # taken, and not in the type
             line = f"Check {evaluation.check_name} of {name} failed."
             if not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from stedi_assets.defs.assets.common import POOL
 from stedi_assets.defs.idle_partitions import report_idle_partitions
-from stedi_assets.defs.jobs import build_and_report, check_and_report
+from stedi_assets.defs.jobs import build_and_report, check_tables, report_checks
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.privacy.vacuum import erase
@@ -27,7 +27,7 @@ def build_and_check_whole_tables(
         wrong.append(str(error))
     # The tables that are there are checked also where some could not be built.
     there = [name for name, table in TABLES.items() if pipeline.lakehouse.log(table) is not None]
-    wrong += check_and_report(context, pipeline, dict.fromkeys(there))
+    wrong += report_checks(context, check_tables(pipeline, dict.fromkeys(there)))
     if wrong:
         raise StediError(" ".join(wrong))
 

@@ -110,7 +110,8 @@ def plan_runs(
     """The runs to do next, in order.
 
     Dates that were never built are run as assets, a contiguous range of them at a time; so is a
-    single range of dates where nothing else is out of date. Everything else is one refresh.
+    single range of dates with other readings. Everything else is one refresh: after a change of
+    people any date may be out of date.
 
     stale: what is out of date, by table; built: the dates that some landing table has an entry of;
     failed: dates that are left to the refresh, which builds what it can.
@@ -124,8 +125,8 @@ def plan_runs(
     }
     new = landed_dates - set(built)
     ranges = contiguous_ranges(new or landed_dates)
-    others = any(TABLES[name].zone != "landing" for name in stale)
-    if not new and (others or len(ranges) != 1):
+    readings = {"accelerometer_landing", "step_trainer_landing"}
+    if not new and (stale.keys() - readings or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
     return runs or ([PlannedRun()] if stale else [])
