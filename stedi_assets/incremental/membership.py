@@ -7,6 +7,7 @@ the same.
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
@@ -113,10 +114,10 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
     """One row a table and partition: table, ingest_date, people, and two hashes of who they are."""
     from pyspark.sql import functions as F
 
-    customers, users, devices = (
-        rolled_up(lakehouse, rollup, logs[rollup.source.name])
-        for rollup in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
-    )
+    rollups = (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
+    with ThreadPoolExecutor(len(rollups)) as pool:  # each is a small write or two
+        frames = pool.map(lambda r: rolled_up(lakehouse, r, logs[r.source.name]), rollups)
+        customers, users, devices = frames
     people = logs["customer_landing"]
     rows = sum(file.rows for file in people.files) if people else 0
     columns = ("email", "serialNumber", "shareWithResearchAsOfDate")

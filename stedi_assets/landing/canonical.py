@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _WHITE = r"[ \t]*"
 _STRING = '"[^"\\\\\\x00-\\x1f\ufeff\ufffd]*"'
 _NOT_BLANK = '"[^"\\\\\\x00-\\x20\ufeff\ufffd][^"\\\\\\x00-\\x1f\ufeff\ufffd]*"'
+# Of ASCII alone: Java passes over it in half the time.
+_ASCII = r'"[!#-\[\]-~][ !#-\[\]-~]*"'
 _INTEGER = "(?:0|-?[1-9][0-9]{0,17})"
 # Widened: with a zero fraction too, of so few digits that 53 bits hold it.
 _WIDE_INTEGER = r"(?:-?[1-9][0-9]{0,14}\.0{1,20}|0\.0{1,20}|0|-?[1-9][0-9]{0,17})"
@@ -36,7 +38,7 @@ def _field_pattern(column: Column, required: bool, widened: bool = False) -> str
 
 
 def is_in_the_usual_order(line: "SparkColumn", entity: Entity) -> "SparkColumn":
-    """Whether a line is a canonical record by one regular expression: all fields, in our order.
+    """Whether a line is a canonical record by one regular expression: ASCII, all fields, in order.
 
     It implies `is_canonical`, costs half as much, and holds for what producers of readings write.
     Entities with optional fields have few records: they are left to the other.
@@ -44,7 +46,8 @@ def is_in_the_usual_order(line: "SparkColumn", entity: Entity) -> "SparkColumn":
     if any(column.name not in entity.required for column in entity.fields):
         return F.lit(False)
     fields = f"{_WHITE},{_WHITE}".join(_field_pattern(column, True) for column in entity.fields)
-    return line.rlike(rf"^{_WHITE}\{{{_WHITE}{fields}{_WHITE}\}}{_WHITE}$")
+    pattern = rf"^{_WHITE}\{{{_WHITE}{fields}{_WHITE}\}}{_WHITE}$"
+    return line.rlike(pattern.replace(_NOT_BLANK, _ASCII))
 
 
 def is_canonical(line: "SparkColumn", entity: Entity, widened: bool = False) -> "SparkColumn":
