@@ -13,6 +13,7 @@ from stedi_assets.lakehouse import session_views
 from stedi_assets.lakehouse import tables as module
 from stedi_assets.lakehouse.delta_log import read_log
 from stedi_assets.lakehouse.local_files import LocalFiles
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.tables import check_columns
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.schemas import TABLES
@@ -202,3 +203,12 @@ def test_a_commit_whose_answer_was_lost_is_a_commit(lakehouse, monkeypatch):
     monkeypatch.setattr(client, "put_object", put_twice)
     write(lakehouse, steps(lakehouse, DAY, count=3), DAY, rows=0)
     assert counts(lakehouse) == {DAY: 3}
+
+
+def test_a_checkpoint_that_s3_refuses_fails_no_write(lakehouse, monkeypatch):
+    """The rows are committed by then, and a checkpoint only saves reading."""
+    refused = {**lakehouse.store.storage_options, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    monkeypatch.setattr(ObjectStore, "storage_options", refused)
+    for count in range(1, 12):
+        write(lakehouse, steps(lakehouse, DAY, count=count), DAY, rows=0)
+    assert counts(lakehouse) == {DAY: 11}

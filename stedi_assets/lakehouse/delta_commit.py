@@ -11,6 +11,7 @@ Protocol: https://github.com/delta-io/delta/blob/master/PROTOCOL.md, reader vers
 
 import functools
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Collection, Iterable, Mapping
@@ -34,6 +35,7 @@ THREADS = 8
 _TAIL_BYTES = 64 << 10
 # Another checkpoint after so many commits: opening a table reads all entries since the last one.
 CHECKPOINT_INTERVAL = 10
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -211,8 +213,18 @@ def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:
 
 
 def write_checkpoint(store: ObjectStore, table: Table) -> None:
-    """Sum up a table's log so far, so that opening it reads one object and the entries since."""
+    """Sum up a table's log so far, so that opening it reads one object and the entries since.
+
+    Where S3 fails meanwhile it is left to a later commit, with a warning: the table is complete.
+    """
     from deltalake import DeltaTable
+    from deltalake.exceptions import DeltaError
 
     uri = store.settings.uri(table.path)
-    DeltaTable(uri, storage_options=store.storage_options).create_checkpoint()
+    try:
+        DeltaTable(uri, storage_options=store.storage_options).create_checkpoint()
+    except (DeltaError, OSError) as error:
+        why = next(iter(str(error).splitlines()), type(error).__name__)
+        _LOG.warning(
+            "No checkpoint of %s was written (%s): a later commit writes one.", table.name, why
+        )
