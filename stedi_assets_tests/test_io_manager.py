@@ -185,6 +185,19 @@ def test_the_files_of_a_commit_are_found_by_what_the_write_returned(lakehouse):
     assert write(lakehouse, steps(lakehouse, DAY, count=0), date(2022, 6, 19)) == frozenset()
 
 
+def test_a_table_that_was_lost_and_made_again_is_another_and_read_anew(lakehouse):
+    """On Apache Spark rows of the lost one's deleted file were asked for, for ever."""
+    write(lakehouse, steps(lakehouse, DAY, count=3), DAY)
+    lost = lakehouse.log(STEPS)
+    assert lakehouse.read(STEPS).count() == 3
+    lakehouse.store.delete_below(f"{STEPS.path}/")
+    lakehouse.refresh([STEPS])
+    write(lakehouse, steps(lakehouse, DAY, count=5), DAY)
+    made = lakehouse.log(STEPS)
+    assert (made.version, made.table_id == lost.table_id) == (lost.version, False)
+    assert len(lakehouse.read(STEPS).collect()) == 5
+
+
 def test_a_table_never_materialized_says_which_asset_to_materialize(lakehouse):
     with pytest.raises(StediError, match=r"customer_trusted was never materialized.*--select"):
         lakehouse.read(TABLES["customer_trusted"])

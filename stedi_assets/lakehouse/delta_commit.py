@@ -14,6 +14,7 @@ import json
 import logging
 import tempfile
 import time
+import uuid
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -53,9 +54,21 @@ def entry_path(table: Table, version: int) -> str:
     return f"{table.path}/_delta_log/{version:020}.json"
 
 
-@functools.cache
 def first_entry(table: Table) -> bytes:
-    """The log entry that makes a table without rows, as delta-rs writes it."""
+    """The log entry that makes a table without rows: every time another one, by its id.
+
+    By the id a table that was lost and made again is told from the lost one.
+    """
+    lines = [json.loads(line) for line in _creation(table).splitlines()]
+    for line in lines:
+        if "metaData" in line:
+            line["metaData"]["id"] = str(uuid.uuid4())
+    return "\n".join(json.dumps(line) for line in lines).encode()
+
+
+@functools.cache
+def _creation(table: Table) -> bytes:
+    """The first log entry of such a table as delta-rs writes it."""
     from deltalake import DeltaTable, Field, Schema
     from deltalake.schema import PrimitiveType
 
@@ -73,7 +86,7 @@ def first_entry(table: Table) -> bytes:
 def entry_that_makes(table: Table, files: Iterable[NewFile]) -> bytes:
     """The log entry that makes a table of given files, without their statistics."""
     lines = [json.dumps(_add(table, file, 0)) for file in files]
-    return first_entry(table).rstrip() + b"\n" + "\n".join(lines).encode()
+    return first_entry(table) + b"\n" + "\n".join(lines).encode()
 
 
 def write_parquet(
