@@ -98,6 +98,17 @@ def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
     assert lake.differences() == {}
 
 
+def test_erase_takes_away_what_is_left_of_a_table_whose_log_cannot_be_read_any_more(lake):
+    """Nothing reads it, so nothing would make it anew."""
+    three_days(lake)
+    lake.lake.delete(["_stedi/rollups/dates_of_users/_delta_log/00000000000000000000.json"])
+    run("erase", "--now")
+    assert "p1@example.com" not in everything_in(lake, "_stedi/rollups/dates_of_users")
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
 @pytest.mark.slow
 def test_after_erase_now_no_rollup_names_who_is_in_no_landed_object_any_more(any_lake):
     """Nobody's consent changed, so nothing else reads the roll-ups of landed dates."""

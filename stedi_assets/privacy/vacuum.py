@@ -112,23 +112,18 @@ def _noting(problems: list[str], doing: str) -> Iterator[None]:
         problems.append(f"{doing} failed: {first}")
 
 
-def _open(store: ObjectStore, path: str) -> Any:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        return DeltaTable(store.settings.uri(path), storage_options=store.storage_options)
-    except TableNotFoundError:
-        return None
-
-
 def _purge_table(
     pipeline: Pipeline, table: Table, retention: timedelta, result: PurgeResult
 ) -> None:
+    from deltalake import DeltaTable
+
     store = pipeline.lakehouse.store
-    delta = _open(store, table.path)
-    if delta is None:
+    pipeline.lakehouse.refresh([table])
+    if pipeline.lakehouse.log(table) is None:
+        # There is no table, or a log that nobody can read: what lies there is no table's.
+        result.removed += store.delete_below(f"{table.path}/")
         return
+    delta = DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
     hours = int(retention.total_seconds() // 3600)
     if table.name in TABLES and table.zone != "landing":
         _compact(pipeline, table, delta)
