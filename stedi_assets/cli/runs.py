@@ -36,7 +36,7 @@ def materialize() -> None:
 def catch_up() -> None:
     """Do what the sensors would do, until nothing is left to do.
 
-    What fails three times holds up nothing else: it is named at the end, and the exit code is 1.
+    What fails holds up nothing else: it is named at the end, and the exit code is 1.
     """
     dagster_home()
     runs = run_catch_up(open_pipeline())
