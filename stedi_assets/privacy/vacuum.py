@@ -140,7 +140,6 @@ def _purge_table(
 
 def _compact(pipeline: Pipeline, table: Table, delta: Any) -> None:
     """Compact a table; its ledger knows the new files for the old ones."""
-    pipeline.lakehouse.refresh([table])
     before = pipeline.lakehouse.log(table)
     _committed(delta, delta.optimize.compact)
     if before is not None:
