@@ -36,6 +36,37 @@ def test_odd_data_on_local_gives_the_reference_tables_and_no_key_is_logged(lake)
     assert lake.settings.salt() not in done.stdout + done.stderr
 
 
+LOST_AND_MADE_AGAIN = """
+from stedi_assets.definitions import pipeline
+from stedi_assets.tables.schemas import TABLES
+
+lakehouse, table = pipeline.lakehouse, TABLES["customers_curated"]
+columns = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+row = tuple("ann@example.com" if c.name == "email" else None for c in table.columns)
+for _ in range(2):
+    frame = lakehouse.spark_session.createDataFrame([row], columns)
+    lakehouse.replace(table, frame, None)
+    assert lakehouse.read(table).count() == 1
+    lakehouse.store.delete_below(f"{table.path}/")
+    lakehouse.refresh([table])
+try:
+    lakehouse.spark_session.sql("SELECT raise_error('ann@example.com')").collect()
+except Exception:
+    print("failed")
+"""
+
+
+def test_spark_logs_no_value_of_a_table_made_again_nor_of_a_task_that_fails(lake):
+    done = subprocess.run(
+        [sys.executable, "-c", LOST_AND_MADE_AGAIN],
+        env=environment("local[2]"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "failed\n", done.stderr[-3000:]
+    assert "example.com" not in done.stderr
+
+
 def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluster):
     lake.put(plain_objects(8))
     materialize(cluster.master, DATES[0], DATES[0])
