@@ -12,6 +12,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from deltalake import DeltaTable
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +23,7 @@ from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets_tests import seams
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
@@ -106,6 +108,32 @@ def test_erase_takes_away_what_is_left_of_a_table_whose_log_cannot_be_read_any_m
     assert "p1@example.com" not in everything_in(lake, "_stedi/rollups/dates_of_users")
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     lake.catch_up()
+    assert lake.differences() == {}
+
+
+def test_erase_in_a_process_that_knows_a_log_whose_first_entry_was_lost_since(lake):
+    three_days(lake)
+    for name in ("more", "still more"):
+        lake.put(landed("accelerometer", DATES[1], name, phone(2, 7)))
+        lake.catch_up()
+    lake.lake.delete(["_stedi/rollups/dates_of_users/_delta_log/00000000000000000000.json"])
+    seams.erase(lake)
+    assert lake.catch_up() == 0
+    assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("path", ["_stedi/rollups/dates_of_users", "trusted/customer_trusted"])
+def test_erase_where_a_checkpoint_is_lost_and_the_logs_entries_are_all_there(lake, path):
+    three_days(lake)
+    uri = lake.lake.settings.uri(path)
+    DeltaTable(uri, storage_options=lake.lake.storage_options).create_checkpoint()
+    lake.lake.delete(
+        entry["Key"]
+        for entry in lake.lake.objects(f"{path}/_delta_log/")
+        if entry["Key"].endswith(".checkpoint.parquet")
+    )
+    seams.erase(lake)
+    assert lake.catch_up() == 0
     assert lake.differences() == {}
 
 

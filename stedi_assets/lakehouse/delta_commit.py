@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, applied, entry_actions
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
@@ -29,6 +30,7 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
 if TYPE_CHECKING:
+    from deltalake import DeltaTable
     from pyspark.sql import DataFrame
 
 THREADS = 8
@@ -225,18 +227,39 @@ def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:
     return {table.partition_column: value} if table.partition_column else {}
 
 
+def open_by_delta_rs(store: ObjectStore, table: Table) -> "DeltaTable":
+    """A table for what only delta-rs does; DeltaError where its log cannot be read.
+
+    The hint at the newest checkpoint is deleted where that checkpoint is lost: delta-rs does not
+    open such a table, though the log's entries may all be there.
+    """
+    from deltalake import DeltaTable
+
+    folder = f"{table.path}/_delta_log/"
+    hint = store.get(f"{folder}_last_checkpoint")
+    if hint is not None and not any(store.objects(folder + _checkpoint_named(hint[0]))):
+        store.delete([f"{folder}_last_checkpoint"])
+    return DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
+
+
+def _checkpoint_named(hint: bytes) -> str:
+    """How the names of the files begin that `_last_checkpoint` means; none begins so if none."""
+    try:
+        return f"{int(json.loads(hint)['version']):020}.checkpoint"
+    except (ValueError, KeyError, TypeError):
+        return "no checkpoint"
+
+
 def write_checkpoint(store: ObjectStore, table: Table) -> None:
     """Sum up a table's log so far, so that opening it reads one object and the entries since.
 
     Where S3 fails meanwhile it is left to a later commit, with a warning: the table is complete.
     """
-    from deltalake import DeltaTable
     from deltalake.exceptions import DeltaError
 
-    uri = store.settings.uri(table.path)
     try:
-        DeltaTable(uri, storage_options=store.storage_options).create_checkpoint()
-    except (DeltaError, OSError) as error:
+        open_by_delta_rs(store, table).create_checkpoint()
+    except (DeltaError, OSError, StediError) as error:
         why = next(iter(str(error).splitlines()), type(error).__name__)
         _LOG.warning(
             "No checkpoint of %s was written (%s): a later commit writes one.", table.name, why

@@ -14,6 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.rollups import ROLLUPS, refresh_rollups
 from stedi_assets.lakehouse.client import GoneError, translate_s3_errors
+from stedi_assets.lakehouse.delta_commit import open_by_delta_rs
 from stedi_assets.lakehouse.delta_log import is_versioned_log_file
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -67,6 +68,8 @@ def erase(pipeline: Pipeline, catch_up: Callable[[], object], retention: timedel
     catch_up: brings the tables up to date, StediError where some could not be.
     """
     problems: list[str] = []
+    # delta-rs reads logs from their start: older entries that this process knows may be lost.
+    pipeline.lakehouse.forget_logs()
     with _noting(problems, "Bringing the tables up to date"):
         catch_up()
     result = purge(pipeline, retention)
@@ -115,15 +118,13 @@ def _noting(problems: list[str], doing: str) -> Iterator[None]:
 def _purge_table(
     pipeline: Pipeline, table: Table, retention: timedelta, result: PurgeResult
 ) -> None:
-    from deltalake import DeltaTable
-
     store = pipeline.lakehouse.store
     pipeline.lakehouse.refresh([table])
     if pipeline.lakehouse.log(table) is None:
         # There is no table, or a log that nobody can read: what lies there is no table's.
         result.removed += store.delete_below(f"{table.path}/")
         return
-    delta = DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
+    delta = open_by_delta_rs(store, table)
     hours = int(retention.total_seconds() // 3600)
     if table.name in TABLES and table.zone != "landing":
         _compact(pipeline, table, delta)
