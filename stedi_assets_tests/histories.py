@@ -86,6 +86,7 @@ def main() -> None:
     same = f"--seed {arguments.seed} --histories {arguments.histories} --steps {arguments.steps}"
     same += " --processes" if arguments.processes else ""
     if failed:
+        failed = "\n".join([*Lakehouse.failures[:1], failed])
         again = f"Again: python -m stedi_assets_tests.histories {same}"
         arguments.keep.mkdir(parents=True, exist_ok=True)
         path = arguments.keep / f"seed-{arguments.seed}.txt"

@@ -8,16 +8,18 @@ lake is behind a proxy that can fail requests: `histories.py` makes one.
 import os
 import subprocess
 import sys
+import traceback
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 import dagster as dg
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from hypothesis import assume, note
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisException
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from bench.s3_proxy_process import S3ProxyProcess
@@ -59,6 +61,8 @@ class World(RuleBasedStateMachine):
 
     proxy: S3ProxyProcess  # set by who runs it
     kills_processes = False
+    # Every failure when it first came: hypothesis does a history again before it tells.
+    failures: ClassVar[list[str]] = []
 
     def create(self, scope: str) -> None:
         """A new lake."""
@@ -136,10 +140,16 @@ class World(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Every history that went well so far ends with a catch-up."""
+        error = sys.exc_info()[1]
         try:
-            if hasattr(self, "exits") and sys.exc_info()[0] is None and not self.right:
+            if hasattr(self, "exits") and error is None and not self.right:
                 self.must_be_right("catch-up")
+        except Exception as last:
+            error = last
+            raise
         finally:
+            if isinstance(error, Exception) and not isinstance(error, HypothesisException):
+                self.failures.append("".join(traceback.format_exception(error)))
             if hasattr(self, "exits"):
                 self.exits.close()
 
