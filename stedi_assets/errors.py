@@ -10,8 +10,9 @@ class RunInProgressError(StediError):
 
     def __init__(self, run: str, command: str) -> None:
         super().__init__(
-            f"Run {run} is in progress: wait for its end, or terminate it (where its process died:"
-            f" `dagster run delete {run}`), then `{command}` again."
+            f"Run {run} is in progress: wait for its end, or terminate it, then `{command}` again."
+            " If its process died, it counts no more after 30 minutes without an event;"
+            f" `dagster run delete {run}` is sooner."
         )
 
 

@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stedi_assets.cli.main import main
+from stedi_assets.defs import liveness
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import vacuum
@@ -383,6 +384,25 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
     assert result.exit_code == 1
     assert f"Run {under_way.run_id} is " in result.output.splitlines()[-1]
     assert before in everything_in(lake, "")
+
+
+def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
+    lake, monkeypatch, tmp_path
+):
+    from stedi_assets.definitions import defs
+
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
+    with dg.DagsterInstance.get() as instance:
+        job = defs.resolve_job_def("catch_up")
+        dead = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+        instance.report_engine_event("started", dead)
+    result = CliRunner().invoke(main, ["forget"], input="p1@example.com")
+    assert f"Run {dead.run_id} is " in result.output
+    monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
+    run("forget", email="p1@example.com")
+    assert "p1@example.com" not in everything_in(lake, "")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 import dagster as dg
 import pytest
 
-from stedi_assets.defs import sensors
+from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
@@ -101,7 +101,7 @@ def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(new_lake, instanc
     instance.report_engine_event("started", run)
     assert tick(lake, instance).skip_reason
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
-    monkeypatch.setattr(sensors, "HEARTBEAT_TIMEOUT", timedelta(0))
+    monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
     assert tick(lake, instance).run_requests
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
     told = [entry.message for entry in instance.all_logs(run.run_id)]

@@ -93,15 +93,21 @@ def run_catch_up(pipeline: Any) -> int:
 
 
 def runs_in_progress() -> list[str]:
-    """The ids of the runs that DAGSTER_HOME knows to be in progress."""
+    """The ids of the runs that DAGSTER_HOME knows to be in progress; of dead ones none.
+
+    One that is taken for dead and is not fails at its next write, where its inputs changed.
+    """
     import dagster as dg
+
+    from stedi_assets.defs.liveness import is_silent
 
     if dagster_home() is None:
         return []
     status = dg.DagsterRunStatus
     in_progress = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
     with dg.DagsterInstance.get() as instance:
-        return [run.run_id for run in instance.get_runs(in_progress)]
+        runs = instance.get_runs(in_progress)
+        return [run.run_id for run in runs if not is_silent(instance, run)]
 
 
 def refuse_while_runs_are_in_progress(command: str) -> None:

@@ -5,13 +5,13 @@ One run at a time: a run reads what the one before it wrote, and no date is writ
 
 import hashlib
 import json
-import time
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 
 import dagster as dg
 
 from stedi_assets.aws import aws_client
+from stedi_assets.defs import liveness
 from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
@@ -41,7 +41,6 @@ ROUNDS = 10
 WORK_TAG = "stedi/work"
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
 MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor remembers them
-HEARTBEAT_TIMEOUT = timedelta(minutes=30)
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -205,16 +204,13 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
     instance = context.instance
     for job in (lakehouse.name, catch_up.name):
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)):
-            newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-            last_event = newest[0].timestamp if newest else time.time()
-            silent = time.time() - last_event >= HEARTBEAT_TIMEOUT.total_seconds()
-            if not silent or run.status not in _STARTED:
+            if run.status not in _STARTED or not liveness.is_silent(instance, run):
                 return str(run.run_id)
             if WORK_TAG not in run.tags:
                 continue  # somebody else's: not ours to fail, and it holds up nothing
             context.log.warning(
-                f"Run {run.run_id} has emitted no event for {HEARTBEAT_TIMEOUT}; marking it as"
-                " failed (its process probably died)."
+                f"Run {run.run_id} has emitted no event for {liveness.HEARTBEAT_TIMEOUT};"
+                " marking it as failed (its process probably died)."
             )
             instance.report_run_failed(run, "Marked as failed by the landing sensor: no events.")
     return None

@@ -1,0 +1,16 @@
+"""Whether an unfinished run is still alive: that its process died, nobody tells Dagster."""
+
+import time
+from datetime import timedelta
+
+import dagster as dg
+
+# No step of a run works so long without an event.
+HEARTBEAT_TIMEOUT = timedelta(minutes=30)
+
+
+def is_silent(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run has emitted no event for `HEARTBEAT_TIMEOUT`: its process probably died."""
+    newest = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
+    last_event = newest[0].timestamp if newest else time.time()
+    return time.time() - last_event >= HEARTBEAT_TIMEOUT.total_seconds()
