@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from deltalake import DeltaTable
 
 from stedi_assets.cli.main import main
+from stedi_assets.incremental.ledger import read_ledger
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams
 from stedi_assets_tests.driver import catch_up_elsewhere
@@ -208,3 +209,13 @@ def test_days_run_in_the_wrong_order_by_hand_are_put_right(lake):
     for day in reversed(days):
         lake.materialize(day)
     up_to_date(lake)
+
+
+def test_s3_sends_a_ledger_again_only_where_it_was_written(lake):
+    three_days(lake)
+    table = TABLES["accelerometer_landing"]
+    first = read_ledger(lake.lake, table)
+    assert read_ledger(lake.lake, table, first) is first
+    lake.put(landed("accelerometer", DATES[1], "late", phone(1, 7)))
+    lake.catch_up()
+    assert read_ledger(lake.lake, table, first) == read_ledger(lake.lake, table) != first

@@ -45,7 +45,7 @@ class LakeStateReader:
         with ThreadPoolExecutor(2 * THREADS) as pool:
             listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
             logs = pool.submit(self.lakehouse.refresh, [*_ALL, *ROLLUP_TABLES])
-            ledgers = pool.map(lambda t: read_ledger(store, t), _ALL)
+            ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
             for table, files in zip(_ALL, listed, strict=True):

@@ -14,7 +14,7 @@ from datetime import date
 from typing import Any
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.client import GoneError, PreconditionError
+from stedi_assets.lakehouse.client import GoneError, NotModifiedError, PreconditionError
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
@@ -77,9 +77,16 @@ def _path(table: Table) -> str:
     return f"{LEDGER_FOLDER}{table.name}.json"
 
 
-def read_ledger(store: ObjectStore, table: Table) -> Ledger:
-    """A table's ledger; an empty one where there is none or it cannot be understood."""
-    existing = store.get(_path(table))
+def read_ledger(store: ObjectStore, table: Table, known: Ledger | None = None) -> Ledger:
+    """A table's ledger; an empty one where there is none or it cannot be understood.
+
+    known: as it was last read or written here; S3 does not send it again where it still is so.
+    """
+    known = known or Ledger()
+    try:
+        existing = store.get(_path(table), known.etag)
+    except NotModifiedError:
+        return known
     if existing is None:
         return Ledger()
     try:

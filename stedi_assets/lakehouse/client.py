@@ -22,11 +22,16 @@ class PreconditionError(StediError):
     """A conditional write was refused: somebody else wrote the object first."""
 
 
+class NotModifiedError(StediError):
+    """An object is still what the reader knows."""
+
+
 @contextmanager
 def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
     """Raise what S3 refuses as one StediError: the operation, the endpoint, what to look at.
 
-    GoneError where the object is not there, PreconditionError where a condition did not hold.
+    GoneError where the object is not there, PreconditionError where a condition did not hold,
+    NotModifiedError where the object has the etag that it was to be read without.
     """
     try:
         yield
@@ -41,6 +46,8 @@ def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
             kind = GoneError
         elif status in (409, 412):
             kind = PreconditionError
+        elif status == 304:
+            kind = NotModifiedError
         advice = (
             "Check that it runs, has room on its disk, and that the keys may do this; then run"
             " again."

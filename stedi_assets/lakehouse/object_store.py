@@ -61,12 +61,16 @@ class ObjectStore:
         check_lake_settings(self)
         self._checked = True
 
-    def get(self, path: str) -> tuple[bytes, str] | None:
-        """The object at a path and its etag, or None where there is none."""
+    def get(self, path: str, known_etag: str | None = None) -> tuple[bytes, str] | None:
+        """The object at a path and its etag, or None where there is none.
+
+        NotModifiedError where its etag is the one that is known: then S3 sends no content.
+        """
+        condition = {"IfNoneMatch": known_etag} if known_etag else {}
         with translate_s3_errors(self.client, f"reading {path}"):
             try:
                 answer = self.client.get_object(
-                    Bucket=self.settings.bucket, Key=self.settings.key(path)
+                    Bucket=self.settings.bucket, Key=self.settings.key(path), **condition
                 )
             except self.client.exceptions.NoSuchKey:
                 return None
