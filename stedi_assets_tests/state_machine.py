@@ -252,8 +252,10 @@ class Lakehouse(World):
             self.lake.lake.delete(found if what == "_stedi" else one)
         else:
             found = self.keys(f"{TABLES[name].path}/")
-            if what == "file":
-                files = [key for key in found if "/_delta_log/" not in key]
+            if what != "table":
+                in_log = what == "log entry"
+                files = [k for k in found if ("/_delta_log/" in k) == in_log]
+                files = [k for k in files if not in_log or k.endswith(".json")]
                 found = [files[nth % len(files)]] if files else []
             self.lake.lake.delete(found)
 

@@ -23,9 +23,12 @@ class Store:
         self.settings, self.files = settings, files
         self.read_only = False
 
-    def get_json(self, path: str) -> object:
+    def get(self, path: str) -> tuple[bytes, str] | None:
         text = self.files.get(path)
-        return None if text is None else json.loads(text)
+        return None if text is None else (text.encode(), "etag")
+
+    def get_json(self, path: str) -> dict:
+        return json.loads(self.files[path])
 
     def put_json(self, path: str, value: object) -> None:
         self.put(path, json.dumps(value).encode())
@@ -33,7 +36,7 @@ class Store:
     def put(self, path: str, body: bytes, **condition: str) -> str:
         if self.read_only:
             raise StediError("may not")
-        if condition and path in self.files:
+        if "IfNoneMatch" in condition and path in self.files:
             raise PreconditionError("it is there already")
         self.files[path] = body.decode()
         return "etag"
@@ -122,3 +125,12 @@ def test_of_two_processes_that_make_a_lake_at_once_the_second_is_refused_where_i
 
     with pytest.raises(StediError, match="another salt"):
         check_lake_settings(Late())
+
+
+@pytest.mark.parametrize("damaged", ["", "{", "7", '"text"'])
+def test_a_damaged_file_is_written_anew_and_is_of_another_salt_as_far_as_anybody_knows(damaged):
+    store = Store()
+    before = check_lake_settings(store)
+    store.files[SETTINGS_FILE] = damaged
+    assert check_lake_settings(store) != before
+    assert check_lake_settings(store) == check_lake_settings(store)

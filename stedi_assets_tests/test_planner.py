@@ -199,7 +199,7 @@ def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
 
 
 def test_a_date_that_failed_is_left_to_the_refresh():
-    assert plan_runs(landed(DAYS[0]), built=[], failed=[DAYS[0]]) == [PlannedRun()]
+    assert plan_runs(landed(DAYS[0]), built=[], left=[DAYS[0]]) == [PlannedRun()]
 
 
 def test_ranges_are_of_consecutive_days_and_bounded():

@@ -1,12 +1,17 @@
 """What the commands share: the group, examples in the help, opening the lake, refusals."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import date
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from stedi_assets.errors import RunInProgressError, StediError
+from stedi_assets.errors import RunInProgressError, SettingsError, StediError
 from stedi_assets.settings import dagster_home, load_settings, today
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 
 class CommandGroup(click.Group):
@@ -78,25 +83,49 @@ def warn_outside_partitions(day: date, first: date) -> None:
 
 def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
-    import dagster as dg
-
     from stedi_assets import definitions
     from stedi_assets.defs.jobs import run_here
     from stedi_assets.incremental import reconcile
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
-    home = dagster_home()
-    with dg.DagsterInstance.get() if home else dg.DagsterInstance.ephemeral() as instance:
+    with dagster_instance() as instance:
         run = run_here(defs, instance)
         return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True))
 
 
-def runs_in_progress() -> list[str]:
-    """The ids of the runs that DAGSTER_HOME knows to be in progress; of dead ones none.
+@contextmanager
+def dagster_instance() -> "Iterator[DagsterInstance]":
+    """Dagster's instance of DAGSTER_HOME; one in memory where none is set.
 
-    One that is taken for dead and is not fails at its next write, where its inputs changed.
+    Also, with a warning, where its database cannot be read: nothing of the lake follows from it,
+    and nobody's withdrawal waits for it.
     """
+    import dagster as dg
+
+    with ExitStack() as stack:
+        try:
+            home = dagster_home()
+            if home is None:
+                instance = stack.enter_context(dg.DagsterInstance.ephemeral())
+            else:
+                instance = stack.enter_context(dg.DagsterInstance.get())
+                instance.get_runs(limit=1)
+                instance.all_asset_keys()
+        except SettingsError:
+            raise
+        except Exception as error:  # of whichever database
+            warn(
+                f"Dagster's database of DAGSTER_HOME={home} cannot be read"
+                f" ({type(error).__name__}): what this command runs is not recorded there. Restore"
+                " it, or, where it is SQLite, delete the folders history and schedules."
+            )
+            instance = stack.enter_context(dg.DagsterInstance.ephemeral())
+        yield instance
+
+
+def runs_in_progress() -> list[str]:
+    """The ids of the runs that DAGSTER_HOME knows to be in progress; of dead ones none."""
     import dagster as dg
 
     from stedi_assets.defs.liveness import is_silent
@@ -105,7 +134,7 @@ def runs_in_progress() -> list[str]:
         return []
     status = dg.DagsterRunStatus
     in_progress = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
-    with dg.DagsterInstance.get() as instance:
+    with dagster_instance() as instance:
         runs = instance.get_runs(in_progress)
         return [run.run_id for run in runs if not is_silent(instance, run)]
 

@@ -17,6 +17,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
+from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
 
 RUN_ATTEMPTS = 3
@@ -177,12 +178,15 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         name = catch_up.name if planned.is_refresh else lakehouse.name
         attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
         for attempt in range(1, attempts + 1):
-            result = job(name).execute_in_process(
-                run_config=QUIET,
-                instance=instance,
-                raise_on_error=False,
-                **run_arguments(planned),
-            )
+            try:
+                result = job(name).execute_in_process(
+                    run_config=QUIET,
+                    instance=instance,
+                    raise_on_error=False,
+                    **run_arguments(planned),
+                )
+            except Exception as error:  # not the run's: Dagster's own, or its database's
+                raise StediError(f"{planned} failed: {redacted_message(error)}") from None
             if result.success:
                 return
             if attempt == attempts:

@@ -22,7 +22,7 @@ from stedi_assets.incremental.planner import (
     landing_out_of_date,
     plan_runs,
 )
-from stedi_assets.incremental.reconcile import built_dates
+from stedi_assets.incremental.reconcile import built_dates, dates_outside
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.landing.events import EventQueue, LandingEvents
 from stedi_assets.landing.layout import landed_dates
@@ -34,6 +34,7 @@ from stedi_assets.landing.listing import (
     list_landing,
 )
 from stedi_assets.settings import today
+from stedi_assets.spark.errors import shown_key
 
 SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
@@ -130,7 +131,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     ready = {name: reasons for name, reasons in ready.items() if reasons}
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(pipeline.state())}
-    planned = plan_runs(stale, built_dates(pipeline))
+    planned = plan_runs(stale, built_dates(pipeline), dates_outside(pipeline, stale))
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
     return [_run_request(run, listing, stale) for run in [*planned, *singles, *last]]
@@ -263,7 +264,7 @@ def _warn_of_misplaced(
     hashes = {hashlib.sha256(n.encode()).hexdigest()[:8]: n for n in listing.misplaced}
     new = [short for short in hashes if short not in warned][: MAX_WARNED - len(warned)]
     for short in new:
-        name = hashes[short]
+        name = shown_key(hashes[short])
         context.log.warning(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
     return new
 

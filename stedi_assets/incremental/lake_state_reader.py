@@ -43,16 +43,20 @@ class LakeStateReader:
         store = self.lakehouse.store
         store.check()
         with ThreadPoolExecutor(2 * THREADS) as pool:
-            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, _ALL)
-            logs = pool.submit(self.lakehouse.refresh, [*_ALL, *ROLLUP_TABLES])
+            tables = [*_ALL, *ROLLUP_TABLES]
+            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, tables)
+            logs = pool.submit(self.lakehouse.refresh, tables)
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
-            for table, files in zip(_ALL, listed, strict=True):
+            for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
                 if files is not None and log is not None:
                     named = frozenset(file.path for file in log.files)
                     self._missing[table.name] = named - files
+        if any(self._missing.get(table.name) for table in ROLLUP_TABLES):
+            drop_rollups(self.lakehouse)
+            self._missing = {name: self._missing[name] for name in TABLES if name in self._missing}
 
     def state(self, *, with_membership: bool = True) -> LakeState:
         """What the lake holds, as it was last read or written here.
@@ -72,7 +76,8 @@ class LakeStateReader:
             for name, log in logs.items()
             if self._missing.get(name)
         }
-        return LakeState(logs, dict(self.ledgers), membership, lost)
+        salt = self.lakehouse.store.salt_identity
+        return LakeState(logs, dict(self.ledgers), membership, salt, lost)
 
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
         key = membership_key(logs, self.lakehouse.store.settings.consent_scope)

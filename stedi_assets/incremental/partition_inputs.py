@@ -26,11 +26,15 @@ RULES_VERSION = "1"
 
 @dataclass(frozen=True)
 class LakeState:
-    """The lake's state at one moment: logs, ledgers, membership, and partitions with lost files."""
+    """The lake's state at one moment: logs, ledgers, membership, and partitions with lost files.
+
+    salt: what identifies the salt of subject_id.
+    """
 
     logs: Mapping[str, TableLog | None]
     ledgers: Mapping[str, Ledger]
     membership: Membership
+    salt: str = ""
     # Partitions with data files that S3 does not list any more, by table.
     lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
 
@@ -140,6 +144,7 @@ def _machine_learning_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
             **{name: state.identity(name, day) for name in names},
             "earlier dates": fingerprint([n, str(e), state.identity(n, e)] for n, e in halves),
             "customers_curated": fingerprint(owners),
+            "salt": state.salt,
         }
     return inputs
 

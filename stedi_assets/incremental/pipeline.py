@@ -198,15 +198,18 @@ class Pipeline:
         except GoneError as error:
             raise InputsChangedError(str(error)) from None
 
-    def compacted(self, table: Table, before: TableLog) -> None:
+    def compacted(self, table: Table, before: TableLog, token: str) -> None:
         """Keep the entries of partitions whose files compaction replaced; hold the write lock.
 
-        before: the log from before the compaction.
+        before: the log from before the compaction; token: of its commit. Where somebody else
+        committed meanwhile no entry is kept: what is theirs would count as built.
         """
         ledger = read_ledger(self.lakehouse.store, table)
         self.lakehouse.refresh([table])
         log = self.lakehouse.log(table)
         if log is None or log.table_id != before.table_id:
+            return
+        if log.version != before.version + 1 or token not in log.commits:
             return
         entries: dict[PartitionKey, LedgerEntry | None] = {}
         for key in ledger.entries:

@@ -105,7 +105,7 @@ def downstream_out_of_date(state: LakeState) -> dict[str, Reasons]:
 
 
 def plan_runs(
-    stale: Mapping[str, Reasons], built: Collection[date], failed: Collection[date] = ()
+    stale: Mapping[str, Reasons], built: Collection[date], left: Collection[date] = ()
 ) -> list[PlannedRun]:
     """The runs to do next, in order.
 
@@ -114,14 +114,14 @@ def plan_runs(
     people any date may be out of date.
 
     stale: what is out of date, by table; built: the dates that some landing table has an entry of;
-    failed: dates that are left to the refresh, which builds what it can.
+    left: dates that are left to the refresh: that failed, or that no partition is of.
     """
     landed_dates = {
         day
         for name, reasons in stale.items()
         if TABLES[name].zone == "landing"
         for day in reasons
-        if day and day not in failed
+        if day and day not in left
     }
     new = landed_dates - set(built)
     ranges = contiguous_ranges(new or landed_dates)

@@ -3,7 +3,7 @@
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -21,7 +21,8 @@ from stedi_assets.incremental.planner import (
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
-from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.settings import today
+from stedi_assets.spark.errors import redact_engine_errors, shown_key
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
@@ -147,6 +148,13 @@ def built_dates(pipeline: Pipeline) -> set[date]:
     return {day for entity in ENTITIES for day in ledgers[f"{entity}_landing"].entries if day}
 
 
+def dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
+    """The dates that are out of date and outside the partition range: somebody else wrote them."""
+    first, last = pipeline.settings.first_ingest_date, today()
+    days = {day for reasons in stale.values() for day in reasons if day}
+    return {day for day in days if not first <= day <= last}
+
+
 def catch_up(
     pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
 ) -> int:
@@ -159,7 +167,8 @@ def catch_up(
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        planned = plan_runs(stale, built_dates(pipeline), given_up)
+        left = given_up | dates_outside(pipeline, stale)
+        planned = plan_runs(stale, built_dates(pipeline), left)
         planned = [p for p in planned if p not in failed]
         if not planned:
             break
@@ -181,7 +190,7 @@ def catch_up(
             f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."
         )
     for name in listing.misplaced:
-        say(f"Ignored, not in an ingest_date= folder with a valid date: {name}")
+        say(f"Ignored, not in an ingest_date= folder with a valid date: {shown_key(name)}")
     for line in failed.values():
         say(line)
     if failed:

@@ -12,6 +12,7 @@ from dagster_aws.s3 import S3Resource
 
 from stedi_assets.errors import StediError
 from stedi_assets.settings import Settings
+from stedi_assets.spark.errors import shown_key
 
 
 class GoneError(StediError):
@@ -55,7 +56,7 @@ def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
             else "The object is gone: `stedi catch-up` builds again what lost a file."
         )
         raise kind(
-            f"S3 at {client.meta.endpoint_url} failed at {operation}: {what}. {advice}"
+            f"S3 at {client.meta.endpoint_url} failed at {shown_key(operation)}: {what}. {advice}"
         ) from None
 
 

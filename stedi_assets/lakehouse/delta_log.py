@@ -5,6 +5,7 @@ by one listing of the log's newest entries: S3 charges by the request, in time a
 """
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +15,17 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
-from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
 THREADS = 8
+_LOG = logging.getLogger(__name__)
 # A commit's `userMetadata` says which write of ours made it.
 Commits = Mapping[str, frozenset[str]]  # token -> the paths of the data files that it added
+
+
+class UnreadableLogError(ValueError):
+    """A table's log says what no write of this project says, or cannot be understood."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class TableLog:
     files: tuple[DataFile, ...]
     # The commits that were seen since the log was first read.
     commits: Commits = field(default_factory=dict, compare=False)
+    # The version that reading began with: a checkpoint's or, without one, 0.
+    base: int = field(default=0, compare=False)
 
     @cached_property
     def by_date(self) -> dict[date | None, list[DataFile]]:
@@ -71,9 +78,17 @@ class TableLog:
 def read_log(store: ObjectStore, table: Table) -> TableLog | None:
     """The log of a table as it is now.
 
-    None where there is no table: it was never written, or what is left of its log cannot be read
-    any more because entries of it are missing (then it is created anew).
+    None where there is no table: it was never written, or its log cannot be read (any more)
+    because entries of it are missing or damaged. Then it is created anew.
     """
+    try:
+        return _read_log(store, table)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # cut off, or another's
+        _LOG.warning("The log of %s cannot be read (%s): it is a lost table.", table.name, error)
+        return None
+
+
+def _read_log(store: ObjectStore, table: Table) -> TableLog | None:
     folder = f"{table.path}/_delta_log/"
     entries = {
         e["Key"].rpartition("/")[2]: e["ETag"] for e in store.objects(folder, until=f"{folder}9")
@@ -89,7 +104,7 @@ def read_log(store: ObjectStore, table: Table) -> TableLog | None:
         return None
     lines = [_checkpoint_lines(body[0]) for body in bodies[: len(start)] if body]
     lines += [entry_actions(body[0]) for body in bodies[len(start) :] if body]
-    log = TableLog("", -1, "", ())
+    log = TableLog("", -1, "", (), base=checkpoint or 0)
     for version, of_version in zip(
         [*([checkpoint] if start else []), *versions], lines, strict=True
     ):
@@ -104,8 +119,11 @@ def read_log(store: ObjectStore, table: Table) -> TableLog | None:
 def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
     """The versions to read, oldest first, and the checkpoint before them; none where one lacks.
 
-    The newest entry is always read, also where a checkpoint holds it: it tells table from table.
+    The newest entry is always read, also where a checkpoint holds it: it tells table from table. A
+    checkpoint after it means that entries are lost: whatever were committed as these again, readers
+    of Delta would go on seeing the checkpoint.
     """
+    names = list(names)
     versions, checkpoints = set(), set()
     for name in names:
         if match := re.fullmatch(r"(\d{20})\.json", name):
@@ -115,9 +133,15 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
     newest = max(versions, default=-1)
     start = max((c for c in checkpoints if c <= newest), default=None)
     wanted = range(0 if start is None else start + 1, newest + 1)
-    if newest < 0 or not set(wanted) <= versions:
+    lost = _newest_checkpoint(names) > newest or not set(wanted) <= versions
+    if newest < 0 or lost:
         return [], None
     return [*wanted] or [newest], start
+
+
+def _newest_checkpoint(names: Iterable[str]) -> int:
+    """The version of the newest checkpoint of any kind; -1 where there is none."""
+    return max((int(n[:20]) for n in names if re.match(r"\d{20}\.checkpoint\.", n)), default=-1)
 
 
 def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:
@@ -147,27 +171,33 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
 
 def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLog | None:
-    """A log that was read before, as it is now; one request where nothing was written since."""
+    """A log that was read before, as it is now; one request where nothing was written since.
+
+    Read from its start where that lacks an entry: what this process knows, others cannot read.
+    """
     if log is None:
         return read_log(store, table)
     folder = f"{table.path}/_delta_log/"
-    after = f"{folder}{max(log.version - 1, 0):020}.json" if log.version else None
     entries = {
         e["Key"].rpartition("/")[2]: e["ETag"]
-        for e in store.objects(folder, after=after, until=f"{folder}9")
+        for e in store.objects(folder, after=f"{folder}{log.base:020}", until=f"{folder}9")
     }
     versions = sorted(int(n[:20]) for n in entries if re.fullmatch(r"\d{20}\.json", n))
     newer = [v for v in versions if v > log.version]
     same = entries.get(f"{log.version:020}.json") == log.etag
-    if not same or newer != list(range(log.version + 1, log.version + 1 + len(newer))):
+    complete = newer == list(range(log.version + 1, log.version + 1 + len(newer)))
+    if not same or not complete or not _versions(entries)[0]:
         return read_log(store, table)  # it is another table, or its log was cleaned up
     with ThreadPoolExecutor(THREADS) as pool:
         commits = list(pool.map(lambda v: store.get(f"{folder}{v:020}.json"), newer))
     for version, commit in zip(newer, commits, strict=True):
         if commit is None:
             return read_log(store, table)
-        lines = entry_actions(commit[0])
-        log = applied(log, table, version, entries[f"{version:020}.json"], lines)
+        try:
+            lines = entry_actions(commit[0])
+            log = applied(log, table, version, entries[f"{version:020}.json"], lines)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return read_log(store, table)  # says why it cannot be read
     return log
 
 
@@ -190,22 +220,21 @@ def applied(
         elif kind == "commitInfo":
             token = action.get("userMetadata")
     commits = {**log.commits, **({token: frozenset(added)} if token else {})}
-    return TableLog(table_id, version, etag, tuple(files.values()), commits)
+    return TableLog(table_id, version, etag, tuple(files.values()), commits, log.base)
 
 
 def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
     """A data file from an `add` action, its statistics as JSON text."""
     if add.get("deletionVector"):
-        raise StediError(
-            f"{table.name} has deletion vectors, which Athena and this project do not read: switch"
-            " them off (delta.enableDeletionVectors) and rewrite the table."
-        )
+        raise UnreadableLogError("deletion vectors, which Athena and this project do not read")
     statistics = json.loads(add.get("stats") or "{}")
     least, most = statistics.get("minValues", {}), statistics.get("maxValues", {})
     nulls = statistics.get("nullCount", {}).get("_corrupt_record")
-    rows = statistics["numRecords"]
+    rows = statistics.get("numRecords", 1)  # not known: not none
     partition = add["partitionValues"].get(table.partition_column)
     day = _date(partition) if table.partitioned else None
+    if table.partitioned and day is None:
+        raise UnreadableLogError("a file without an ingest date")
     return DataFile(
         path=unquote(add["path"]),
         rows=rows,

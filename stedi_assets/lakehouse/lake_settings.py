@@ -29,19 +29,27 @@ _VARIABLES = {
 }
 
 
-def check_lake_settings(store: "ObjectStore") -> None:
+def check_lake_settings(store: "ObjectStore") -> str:
     """Compare this process's settings with the lake's; a new lake keeps them.
 
-    A fingerprint as earlier releases kept it is replaced. StediError where a setting is another.
+    A fingerprint as earlier releases kept it is replaced, and so is a file that is damaged.
+    StediError where a setting is another.
+
+    Returns:
+        What identifies the salt as it is kept: another one where the file was lost and made again,
+        whatever the salt was before.
     """
-    ours, theirs = store.settings, store.get_json(SETTINGS_FILE)
+    ours, (theirs, condition) = store.settings, _kept(store)
     if theirs is None:
+        made = lake_settings(ours)
         try:
-            store.put(SETTINGS_FILE, json.dumps(lake_settings(ours)).encode(), IfNoneMatch="*")
+            store.put(SETTINGS_FILE, json.dumps(made).encode(), **condition)
         except PreconditionError:  # another process made the lake at the same moment: compare
-            theirs = store.get_json(SETTINGS_FILE)
+            theirs, _ = _kept(store)
         else:
-            return
+            return str(made["salt_fingerprint"]["key"])
+    if theirs is None:
+        raise StediError(f"{SETTINGS_FILE} is written by others all the time: run again.")
     for key, variable in _VARIABLES.items():
         value = str(getattr(ours, key))
         if theirs.get(key) != value:
@@ -50,8 +58,22 @@ def check_lake_settings(store: "ObjectStore") -> None:
     if not is_fingerprint_of(fingerprint, ours.salt()):
         raise _another(ours.lake, "another salt for STEDI_SUBJECT_SALT", "its own")
     if isinstance(fingerprint, str):
+        made = lake_settings(ours)
         with contextlib.suppress(StediError):  # who may not write leaves it to one who may
-            store.put_json(SETTINGS_FILE, lake_settings(ours))
+            store.put_json(SETTINGS_FILE, made)
+            fingerprint = made["salt_fingerprint"]
+    return str(fingerprint["key"] if isinstance(fingerprint, dict) else fingerprint)
+
+
+def _kept(store: "ObjectStore") -> tuple[dict[str, Any] | None, dict[str, str]]:
+    """The settings as the lake keeps them, or None, and the condition to write them anew then."""
+    existing = store.get(SETTINGS_FILE)
+    if existing is None:
+        return None, {"IfNoneMatch": "*"}
+    try:
+        return dict(json.loads(existing[0])), {}
+    except (ValueError, TypeError):  # damaged: as good as lost
+        return None, {"IfMatch": existing[1]}
 
 
 def lake_settings(settings: Settings) -> dict[str, Any]:

@@ -78,10 +78,6 @@ class Lakehouse:
             self._logs[table.name] = read_log(self.store, table)
         return self._logs[table.name]
 
-    def forget_logs(self) -> None:
-        """Read every log from its start when it is next needed."""
-        self._logs.clear()
-
     def refresh(self, tables: Iterable[Table]) -> None:
         """Read the logs of tables anew, at the same time: somebody else may have written."""
         tables = list(tables)

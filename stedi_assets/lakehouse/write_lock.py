@@ -89,9 +89,9 @@ class _Held:
         """After a refusal: whose the lock is. A put of ours may have got there, its answer not."""
         try:
             lock = self._get()
+            self.lost = lock is None or not self._is_ours(lock)
         except (ClientError, BotoCoreError):
             return False  # not known now; the next renewal asks again
-        self.lost = lock is None or not self._is_ours(lock)
         if lock and not self.lost:
             self.etag = lock["ETag"]
         return not self.lost

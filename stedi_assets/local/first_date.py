@@ -46,7 +46,7 @@ def _is_free(settings: Settings) -> bool:
     if first_date_file().exists():
         return False
     with suppress(StediError):  # it is not running: whoever lands says so
-        return open_store(settings).get_json("_stedi/settings.json") is None
+        return open_store(settings).get("_stedi/settings.json") is None
     return False
 
 

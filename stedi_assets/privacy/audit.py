@@ -3,6 +3,7 @@
 A row names a person by `subject_id` only.
 """
 
+import logging
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 AUDIT_FOLDER = "_stedi/audit/"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -66,9 +68,18 @@ class AuditRow:
 
 
 def audit_rows(store: ObjectStore) -> list[dict[str, Any]]:
-    """All audit rows, the oldest first."""
-    rows = [store.get_json(entry["Key"]) for entry in store.objects(AUDIT_FOLDER)]
+    """All audit rows, the oldest first; of damaged ones only a warning."""
+    rows = [_audit_row(store, entry["Key"]) for entry in store.objects(AUDIT_FOLDER)]
     return sorted((row for row in rows if row is not None), key=lambda row: str(row["when"]))
+
+
+def _audit_row(store: ObjectStore, path: str) -> dict[str, Any] | None:
+    try:
+        row: dict[str, Any] | None = store.get_json(path)
+    except ValueError:
+        _LOG.warning("The audit row %s is damaged and left out.", path)
+        return None
+    return row
 
 
 def landed_again(

@@ -15,7 +15,7 @@ from stedi_assets.privacy.audit import AuditRow
 from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
 from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
 from stedi_assets.privacy.whose_record import Person
-from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.spark.errors import redact_engine_errors, redacted_message
 from stedi_assets.tables.schemas import TABLES, Table
 
 
@@ -80,7 +80,7 @@ def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> P
     try:
         catch_up()
         return find(lakehouse, email)
-    except StediError:  # reported when it is tried again
+    except Exception:  # whatever it is: reported when it is tried again
         return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
 
 
@@ -102,8 +102,8 @@ def _take_out_of_tables(
     """Bring the tables up to date; rows that are there for all that are deleted."""
     try:
         catch_up()
-    except StediError as error:
-        problems.append(str(error))
+    except Exception as error:  # whatever it is: it holds up no deletion
+        problems.append(str(error) if isinstance(error, StediError) else redacted_message(error))
     for name, rows in rows_of(lakehouse, person, []).items():
         if rows:
             try:

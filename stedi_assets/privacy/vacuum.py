@@ -3,6 +3,7 @@
 `stedi erase` and the maintenance job call `erase`; `stedi forget` calls `purge`, its last part.
 """
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from stedi_assets.lakehouse.delta_commit import open_by_delta_rs
 from stedi_assets.lakehouse.delta_log import is_versioned_log_file
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.spark.errors import redact_engine_errors
+from stedi_assets.spark.errors import redact_engine_errors, redacted_message
 from stedi_assets.tables.schemas import TABLES, Table
 
 # No write of a table takes longer, from its first file to its commit.
@@ -68,8 +69,6 @@ def erase(pipeline: Pipeline, catch_up: Callable[[], object], retention: timedel
     catch_up: brings the tables up to date, StediError where some could not be.
     """
     problems: list[str] = []
-    # delta-rs reads logs from their start: older entries that this process knows may be lost.
-    pipeline.lakehouse.forget_logs()
     with _noting(problems, "Bringing the tables up to date"):
         catch_up()
     result = purge(pipeline, retention)
@@ -113,6 +112,8 @@ def _noting(problems: list[str], doing: str) -> Iterator[None]:
     except (DeltaError, OSError) as error:
         first = next(iter(str(error).splitlines()), type(error).__name__)
         problems.append(f"{doing} failed: {first}")
+    except Exception as error:  # whatever it is: it holds up no other part
+        problems.append(f"{doing} failed: {redacted_message(error)}")
 
 
 def _purge_table(
@@ -141,10 +142,13 @@ def _purge_table(
 
 def _compact(pipeline: Pipeline, table: Table, delta: Any) -> None:
     """Compact a table; its ledger knows the new files for the old ones."""
-    before = pipeline.lakehouse.log(table)
-    _committed(delta, delta.optimize.compact)
+    from deltalake import CommitProperties
+
+    before, token = pipeline.lakehouse.log(table), uuid.uuid4().hex
+    properties = CommitProperties(custom_metadata={"userMetadata": token})
+    _committed(delta, lambda: delta.optimize.compact(commit_properties=properties))
     if before is not None:
-        pipeline.compacted(table, before)
+        pipeline.compacted(table, before, token)
 
 
 def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:

@@ -137,7 +137,7 @@ def redact(message: str, typed: str = "") -> str:
     """
     lines = message.strip().splitlines()
     line = lines[0] if lines else "no message"
-    keys = list(dict.fromkeys(_shown_key(key) for key in _KEY.findall(message)))[:_MAX_KEYS]
+    keys = list(dict.fromkeys(shown_key(key) for key in _KEY.findall(message)))[:_MAX_KEYS]
     dates = {day for days in _INGEST_DATES.findall(message) for day in days if day}
     for quoted in _QUOTED:
         # Engines do not escape what they quote: from the first quotation mark to the last one.
@@ -160,7 +160,7 @@ def _shown_word(token: str, shown: set[str]) -> str:
     return token if not bare or bare in shown or is_engine_word(bare) else "…"
 
 
-def _shown_key(key: str) -> str:
+def shown_key(key: str) -> str:
     """An object key without a part that may be somebody's address."""
     return "/".join(
         "…" if re.search("@|%40", part) else part for part in key.rstrip(".:").split("/")

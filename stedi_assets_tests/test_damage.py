@@ -1,0 +1,219 @@
+"""What is damaged, lost or written by others ends in tables that are right, and blocks no privacy.
+
+Each ends in `up_to_date` by a process that knows nothing, or in a person who is forgotten.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from datetime import date, timedelta
+
+import dagster as dg
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from deltalake import DeltaTable, write_deltalake
+
+from stedi_assets.cli.main import main
+from stedi_assets.lakehouse.object_store import open_store
+from stedi_assets.privacy import vacuum
+from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests.conftest import TestLake
+from stedi_assets_tests.driver import tick
+from stedi_assets_tests.odd_data import T0
+from stedi_assets_tests.test_catch_up import DATES, landed, person, three_days
+from stedi_assets_tests.test_erasure import everything_in
+from stedi_assets_tests.test_never_stale import keys, up_to_date
+
+WITHDRAWN = landed("customer", DATES[2], "withdrawn", person(1, 1, None))
+
+
+def by_delta_rs(lake, table: str) -> DeltaTable:
+    uri = lake.settings.uri(TABLES[table].path)
+    return DeltaTable(uri, storage_options=lake.lake.storage_options)
+
+
+def log_entries(lake, table: str) -> list[str]:
+    found = keys(lake, f"{TABLES[table].path}/_delta_log/")
+    return sorted(key for key in found if key.endswith(".json"))
+
+
+def as_a_new_process(lake) -> TestLake:
+    open_store.cache_clear()
+    other = TestLake()
+    other.objects = lake.objects
+    return other
+
+
+def append_a_row(lake, table: str, **values: object) -> None:
+    """A row of the table once more, with other values: by somebody who knows no write lock."""
+    delta = by_delta_rs(lake, table)
+    rows = delta.to_pyarrow_table().slice(0, 1)
+    for name, value in values.items():
+        at = rows.column_names.index(name)
+        rows = rows.set_column(at, name, pa.array([value], rows.schema.field(name).type))
+    write_deltalake(delta, rows, mode="append")
+
+
+def forget(lake, email: str) -> None:
+    result = CliRunner().invoke(main, ["forget"], input=email)
+    assert isinstance(result.exception, SystemExit | None), result.exception
+    assert email not in everything_in(lake, "landing/customer", "landing/accelerometer/")
+    assert email not in everything_in(lake, "trusted", "curated")
+
+
+KNOWN = pytest.mark.parametrize("known", [True, False], ids=["known", "new process"])
+
+
+@KNOWN
+def test_the_first_log_entry_is_lost(lake, known):
+    """Also where this process could go on: others read the log from its start."""
+    three_days(lake)
+    for n in range(2):
+        lake.put(landed("customer", DATES[0], f"more {n}", person(7 + n, 0, T0)))
+        lake.catch_up()
+    lake.lake.delete(log_entries(lake, "customer_trusted")[:1])
+    up_to_date(lake if known else as_a_new_process(lake))
+
+
+@pytest.mark.parametrize("table", ["customers_curated", "accelerometer_trusted"])
+@KNOWN
+def test_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake, table, known):
+    """A commit in its place would be right for us, and unseen by every reader of Delta."""
+    three_days(lake)
+    assert vacuum.erase(lake.pipeline, lake.catch_up, timedelta(30)).problems == []
+    lake.lake.delete(log_entries(lake, table)[-1:])
+    lake.put(WITHDRAWN)
+    up_to_date(lake if known else as_a_new_process(lake))
+
+
+def test_forget_where_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake):
+    three_days(lake)
+    vacuum.erase(lake.pipeline, lake.catch_up, timedelta(30))
+    lake.lake.delete(log_entries(lake, "customers_curated")[-1:])
+    forget(lake, "p1@example.com")
+
+
+def test_a_row_that_somebody_adds_during_a_compaction_is_not_taken_for_ours(lake, monkeypatch):
+    three_days(lake)
+    table, added, committed = TABLES["accelerometer_trusted"], [], vacuum._committed
+
+    def committed_after_another(delta: DeltaTable, commit: Callable[[], object]) -> None:
+        if not added and table.path in delta.table_uri:
+            added.append(append_a_row(lake, table.name, x=99.0))
+        committed(delta, commit)
+
+    monkeypatch.setattr(vacuum, "_committed", committed_after_another)
+    assert vacuum.erase(lake.pipeline, lake.catch_up, timedelta(30)).problems == []
+    assert added
+    up_to_date(as_a_new_process(lake))
+
+
+@pytest.mark.parametrize("table", ["accelerometer_landing", "accelerometer_trusted"])
+@pytest.mark.parametrize("day", [date(2019, 1, 1), date(2999, 1, 1), None], ids=str)
+def test_a_row_of_a_date_that_no_partition_is_of(lake, table, day):
+    three_days(lake)
+    append_a_row(lake, table, ingest_date=day)
+    up_to_date(as_a_new_process(lake))
+
+
+def test_the_sensor_goes_on_beside_a_row_of_a_date_that_no_partition_is_of(lake):
+    three_days(lake)
+    append_a_row(lake, "accelerometer_landing", ingest_date=date(2019, 1, 1))
+    lake.pipeline.refresh()
+    with dg.DagsterInstance.ephemeral() as instance:
+        (request,) = tick(lake, instance, "9").run_requests
+    assert request.job_name == "catch_up"
+
+
+def cut(body: bytes) -> bytes:
+    return body[:-40]
+
+
+def with_a_deletion_vector(body: bytes) -> bytes:
+    vector = {"storageType": "i", "pathOrInlineDv": "x", "sizeInBytes": 1, "cardinality": 1}
+    return _with_each_file(body, lambda add: add.update(deletionVector=vector))
+
+
+def without_statistics(body: bytes) -> bytes:
+    return _with_each_file(body, lambda add: add.pop("stats"))
+
+
+def _with_each_file(body: bytes, change: Callable[[dict], object]) -> bytes:
+    lines = [json.loads(line) for line in body.splitlines()]
+    for line in lines:
+        if "add" in line:
+            change(line["add"])
+    return "\n".join(map(json.dumps, lines)).encode()
+
+
+@pytest.mark.parametrize("damage", [cut, with_a_deletion_vector, without_statistics])
+@pytest.mark.parametrize("what", ["catch-up", "forget"])
+def test_a_log_entry_that_is_not_as_it_was_written(lake, damage, what):
+    three_days(lake)
+    key = log_entries(lake, "customers_curated")[-1]
+    lake.lake.put(key, damage(lake.lake.get(key)[0]))
+    lake = as_a_new_process(lake)
+    if what == "forget":
+        forget(lake, "p1@example.com")
+    else:
+        up_to_date(lake)
+
+
+@pytest.mark.parametrize("database", ["history/runs.db", "history/runs/index.db"])
+def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, tmp_path, monkeypatch, database):
+    three_days(lake)
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        instance.all_asset_keys()
+    for end in ("-wal", "-shm"):
+        (tmp_path / f"{database}{end}").unlink(missing_ok=True)
+    (tmp_path / database).write_bytes(os.urandom(8192))
+    lake.put(WITHDRAWN)
+    result = CliRunner().invoke(main, ["catch-up"])
+    assert result.exit_code == 0, result.output
+    assert "cannot be read" in result.output
+    assert lake.differences() == {}
+    forget(lake, "p2@example.com")
+
+
+def test_a_roll_up_and_a_table_that_lost_a_file_each(lake):
+    three_days(lake)
+    for day, who in ((DATES[1], 4), (DATES[2], 5)):
+        lake.put(landed("customer", day, "more", person(who, 0, T0)))
+    lake.catch_up()
+    lost = [
+        *keys(lake, "_stedi/rollups/current_records/"),
+        *keys(lake, "trusted/customer_trusted/"),
+    ]
+    lake.lake.delete(k for k in lost if k.endswith(".parquet") and "_delta_log" not in k)
+    lake.pipeline.lakehouse.drop_local_files()
+    up_to_date(as_a_new_process(lake))
+
+
+def test_the_lakes_settings_are_damaged(lake):
+    three_days(lake)
+    lake.lake.put("_stedi/settings.json", b"{")
+    up_to_date(as_a_new_process(lake))
+    forget(lake, "p1@example.com")
+
+
+def test_the_lakes_settings_are_lost_and_the_salt_is_another(lake, monkeypatch):
+    three_days(lake)
+    lake.lake.delete(["_stedi/settings.json"])
+    monkeypatch.setenv("STEDI_SUBJECT_SALT", "quite another salt of the tests")
+    up_to_date(as_a_new_process(lake))
+
+
+def test_names_of_objects_that_may_be_addresses_are_not_told(lake, capfd):
+    three_days(lake)
+    lake.lake.put("landing/customer/p1@example.com.json", person(1, 1, None).encode())
+    result = CliRunner().invoke(main, ["catch-up"])
+    assert "Ignored" in result.output
+    assert "p1@" not in result.output
+    with dg.DagsterInstance.ephemeral() as instance:
+        tick(lake, instance)
+    told = capfd.readouterr()
+    assert "Ignored" in told.err + told.out
+    assert "p1@" not in told.err + told.out
