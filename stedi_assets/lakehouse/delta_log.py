@@ -28,6 +28,10 @@ class UnreadableLogError(ValueError):
     """A table's log says what no write of this project says, or cannot be understood."""
 
 
+# What parsing raises where an entry or checkpoint is cut off, or not as Delta has it.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError)
+
+
 @dataclass(frozen=True)
 class DataFile:
     """One data file of a table."""
@@ -83,8 +87,9 @@ def read_log(store: ObjectStore, table: Table) -> TableLog | None:
     """
     try:
         return _read_log(store, table)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:  # cut off, or another's
-        _LOG.warning("The log of %s cannot be read (%s): it is a lost table.", table.name, error)
+    except _UNREADABLE as error:
+        why = error if isinstance(error, UnreadableLogError) else type(error).__name__
+        _LOG.warning("The log of %s cannot be read (%s): it is a lost table.", table.name, why)
         return None
 
 
@@ -196,7 +201,7 @@ def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLo
         try:
             lines = entry_actions(commit[0])
             log = applied(log, table, version, entries[f"{version:020}.json"], lines)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except _UNREADABLE:
             return read_log(store, table)  # says why it cannot be read
     return log
 
