@@ -70,6 +70,11 @@ def test_class_code_operation_and_table_are_shown_and_the_full_text_is_the_owner
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_the_status_of_grpc_is_shown_where_pyspark_keeps_it_in_the_text_only():
+    text = "<_MultiThreadedRendezvous of RPC that:\n\tstatus = StatusCode.CANCELLED\n"
+    assert redacted_message(RuntimeError(text)).startswith("RuntimeError [CANCELLED]: ")
+
+
 def test_the_full_text_is_kept_nowhere_when_switched_off(monkeypatch, tmp_path):
     monkeypatch.setenv("STEDI_HOME", str(tmp_path))
     monkeypatch.setenv("STEDI_ERROR_LOG", "off")

@@ -113,7 +113,10 @@ def _code(error: BaseException) -> str:
         with_code = ask() if callable(ask) else None
         if with_code:
             return re.sub(r"[^A-Z0-9_.]", "", str(getattr(with_code, "name", with_code)))
-    match = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", str(error))
+    text = str(error)  # pyspark wraps gRPC's errors, and keeps their status in the text only
+    match = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", text) or re.search(
+        r"status = StatusCode\.([A-Z_]+)", text
+    )
     return match[1] if match else ""
 
 
