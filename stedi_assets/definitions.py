@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from stedi_assets.defs import charts
 from stedi_assets.defs.alerts import alerts_sensor
 from stedi_assets.defs.asset_checks import asset_checks
 from stedi_assets.defs.assets import curated, landing, trusted
@@ -32,7 +31,6 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
 
     @dg.resource(description="The lake's tables and ledgers, read anew at the start of a run.")
     def pipeline_of_a_run(_context: dg.InitResourceContext) -> Iterator[Pipeline]:
-        charts.preload()
         pipeline.refresh()
         try:
             yield pipeline

@@ -6,9 +6,7 @@ pseudonyms, no time of day.
 """
 
 import base64
-import importlib
 import io
-import threading
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
@@ -36,13 +34,6 @@ _STYLE: dict[str, Any] = {
         _TEXT,
     ),
 }
-
-
-def preload() -> None:
-    """Import matplotlib in the background: half a second, while a run waits for S3 and engine."""
-    # No daemon: a process that ends waits for it, and is not torn down in the middle of an import.
-    modules = ["matplotlib.figure", "matplotlib.backends.backend_agg"]
-    threading.Thread(target=lambda: [importlib.import_module(name) for name in modules]).start()
 
 
 def records_by_date(records: Mapping[date, int], malformed: Mapping[date, int]) -> str:

@@ -1,9 +1,9 @@
 """Dagster's SQLite databases, where runs are kept on SQLite: written without waiting for the disk.
 
-Dagster opens a connection for every event and SQLite waits for the disk six times for each: a
-second of a small run, several of a refresh of a year. A process that dies loses nothing so; a
-machine that loses power may lose or damage Dagster's record of its runs, from which no table
-follows. PostgreSQL, production's storage, is not concerned (docs/decisions/0008).
+Dagster opens a connection for every event and SQLite waits for the disk six times for each: half
+a second of a small run on an idle local disk, more on a busy or a distant one. A process that dies
+loses nothing so; a machine that loses power may lose or damage Dagster's record of its runs, from
+which no table follows. PostgreSQL, production's storage, is not concerned (docs/decisions/0008).
 """
 
 import sqlite3
