@@ -9,7 +9,6 @@ import dagster as dg
 from stedi_assets.defs.alerts import alerts_sensor
 from stedi_assets.defs.asset_checks import asset_checks
 from stedi_assets.defs.assets import curated, landing, trusted
-from stedi_assets.defs.dagster_database import write_sqlite_without_waiting
 from stedi_assets.defs.io_managers import LakehouseIOManager
 from stedi_assets.defs.jobs import catch_up, lakehouse, sync_catalog
 from stedi_assets.defs.schedules import daily_sweep, maintenance, schedules
@@ -60,7 +59,6 @@ def build_definitions(pipeline: Pipeline) -> dg.Definitions:
     )
 
 
-write_sqlite_without_waiting()
 pipeline = build_pipeline(load_settings())
 defs = build_definitions(pipeline)
 

@@ -4,11 +4,6 @@ import os
 import subprocess
 import sys
 
-import dagster as dg
-from sqlalchemy import text
-
-from stedi_assets.definitions import defs
-
 SECONDS = 3
 SCRIPT = """
 import time
@@ -28,12 +23,3 @@ def test_the_definitions_load_in_under_three_seconds():
         )
         spent.append(float(done.stdout))
     assert min(spent) < SECONDS
-
-
-def test_dagsters_sqlite_does_not_wait_for_the_disk_at_each_event(tmp_path):
-    assert defs  # loaded
-    with (
-        dg.DagsterInstance.local_temp(str(tmp_path)) as instance,
-        instance.event_log_storage.index_connection() as connection,
-    ):
-        assert connection.execute(text("PRAGMA synchronous")).scalar() == 0

@@ -9,7 +9,7 @@ import pytest
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import PreconditionError
-from stedi_assets.lakehouse.lake_settings import SETTINGS_FILE, check_lake_settings
+from stedi_assets.lakehouse.lake_settings import SETTINGS_FILE, check_lake_settings, salt_identity
 from stedi_assets.settings import Settings
 
 SALT = "a salt that is long enough"
@@ -128,9 +128,17 @@ def test_of_two_processes_that_make_a_lake_at_once_the_second_is_refused_where_i
 
 
 @pytest.mark.parametrize("damaged", ["", "{", "7", '"text"'])
-def test_a_damaged_file_is_written_anew_and_is_of_another_salt_as_far_as_anybody_knows(damaged):
-    store = Store()
-    before = check_lake_settings(store)
-    store.files[SETTINGS_FILE] = damaged
-    assert check_lake_settings(store) != before
-    assert check_lake_settings(store) == check_lake_settings(store)
+def test_a_damaged_file_is_written_anew(damaged):
+    store = Store(**{SETTINGS_FILE: damaged})
+    check_lake_settings(store)
+    assert store.get_json(SETTINGS_FILE)["consent_scope"] == OURS.consent_scope
+    check_lake_settings(store)
+
+
+def test_a_salts_identity_is_the_same_in_every_process_and_another_in_another_lake():
+    others = ({"bucket": "other"}, {"subject_salt": "another salt that is long"})
+    identity = salt_identity(OURS)
+    salt_identity.cache_clear()
+    assert salt_identity(OURS) == identity
+    for other in others:
+        assert salt_identity(dataclasses.replace(OURS, **other)) != identity

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stedi_assets.errors import RunInProgressError, SettingsError, StediError
+from stedi_assets.errors import RunInProgressError, StediError
 from stedi_assets.settings import dagster_home, load_settings, today
 
 if TYPE_CHECKING:
@@ -103,17 +103,15 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
     """
     import dagster as dg
 
+    home = dagster_home()
     with ExitStack() as stack:
         try:
-            home = dagster_home()
             if home is None:
                 instance = stack.enter_context(dg.DagsterInstance.ephemeral())
             else:
                 instance = stack.enter_context(dg.DagsterInstance.get())
                 instance.get_runs(limit=1)
                 instance.all_asset_keys()
-        except SettingsError:
-            raise
         except Exception as error:  # of whichever database
             warn(
                 f"Dagster's database of DAGSTER_HOME={home} cannot be read"
@@ -130,8 +128,6 @@ def runs_in_progress() -> list[str]:
 
     from stedi_assets.defs.liveness import is_silent
 
-    if dagster_home() is None:
-        return []
     status = dg.DagsterRunStatus
     in_progress = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
     with dagster_instance() as instance:

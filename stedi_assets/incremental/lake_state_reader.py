@@ -14,6 +14,7 @@ from stedi_assets.incremental.membership import (
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
 from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.lakehouse.lake_settings import salt_identity
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.tables import THREADS, Lakehouse
 from stedi_assets.tables.schemas import TABLES, Table
@@ -54,9 +55,9 @@ class LakeStateReader:
                 if files is not None and log is not None:
                     named = frozenset(file.path for file in log.files)
                     self._missing[table.name] = named - files
-        if any(self._missing.get(table.name) for table in ROLLUP_TABLES):
+        lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
+        if any(lost):
             drop_rollups(self.lakehouse)
-            self._missing = {name: self._missing[name] for name in TABLES if name in self._missing}
 
     def state(self, *, with_membership: bool = True) -> LakeState:
         """What the lake holds, as it was last read or written here.
@@ -76,7 +77,7 @@ class LakeStateReader:
             for name, log in logs.items()
             if self._missing.get(name)
         }
-        salt = self.lakehouse.store.salt_identity
+        salt = salt_identity(self.lakehouse.store.settings)
         return LakeState(logs, dict(self.ledgers), membership, salt, lost)
 
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:

@@ -22,7 +22,7 @@ from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.settings import today
-from stedi_assets.spark.errors import redact_engine_errors, shown_key
+from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_key
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
@@ -114,9 +114,8 @@ def _build_what_can_be(
             if len(group) > 1:
                 groups = [[day] for day in group] + groups
             else:
-                # Another's message may quote data: of that, only its class is said.
-                cause = str(error) if isinstance(error, StediError) else type(error).__name__
-                result.failures.append(f"{table.name} {described(group)}: {cause}".strip())
+                line = f"{table.name} {described(group)}: {error_line(error)}"
+                result.failures.append(line.strip())
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}

@@ -27,6 +27,7 @@ from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, applied, entry_actions
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.spark.errors import error_line
 from stedi_assets.tables.schemas import Table
 
 if TYPE_CHECKING:
@@ -260,7 +261,8 @@ def write_checkpoint(store: ObjectStore, table: Table) -> None:
     try:
         open_by_delta_rs(store, table).create_checkpoint()
     except (DeltaError, OSError, StediError) as error:
-        why = next(iter(str(error).splitlines()), type(error).__name__)
         _LOG.warning(
-            "No checkpoint of %s was written (%s): a later commit writes one.", table.name, why
+            "No checkpoint of %s was written (%s): a later commit writes one.",
+            table.name,
+            error_line(error),
         )

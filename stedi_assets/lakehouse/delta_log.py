@@ -128,25 +128,20 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
     checkpoint after it means that entries are lost: whatever were committed as these again, readers
     of Delta would go on seeing the checkpoint.
     """
-    names = list(names)
-    versions, checkpoints = set(), set()
+    versions, checkpoints, newest_checkpoint = set(), set(), -1
     for name in names:
         if match := re.fullmatch(r"(\d{20})\.json", name):
             versions.add(int(match[1]))
-        elif match := re.fullmatch(r"(\d{20})\.checkpoint\.parquet", name):
-            checkpoints.add(int(match[1]))
+        elif match := re.match(r"(\d{20})\.checkpoint\.", name):
+            newest_checkpoint = max(newest_checkpoint, int(match[1]))
+            if name == f"{match[0]}parquet":  # in one part: the only kind that is read
+                checkpoints.add(int(match[1]))
     newest = max(versions, default=-1)
     start = max((c for c in checkpoints if c <= newest), default=None)
     wanted = range(0 if start is None else start + 1, newest + 1)
-    lost = _newest_checkpoint(names) > newest or not set(wanted) <= versions
-    if newest < 0 or lost:
+    if newest < 0 or newest_checkpoint > newest or not set(wanted) <= versions:
         return [], None
     return [*wanted] or [newest], start
-
-
-def _newest_checkpoint(names: Iterable[str]) -> int:
-    """The version of the newest checkpoint of any kind; -1 where there is none."""
-    return max((int(n[:20]) for n in names if re.match(r"\d{20}\.checkpoint\.", n)), default=-1)
 
 
 def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:

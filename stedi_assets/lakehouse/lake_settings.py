@@ -5,6 +5,7 @@ a guess, but at a tenth of a second each.
 """
 
 import contextlib
+import functools
 import hashlib
 import hmac
 import json
@@ -29,25 +30,20 @@ _VARIABLES = {
 }
 
 
-def check_lake_settings(store: "ObjectStore") -> str:
+def check_lake_settings(store: "ObjectStore") -> None:
     """Compare this process's settings with the lake's; a new lake keeps them.
 
     A fingerprint as earlier releases kept it is replaced, and so is a file that is damaged.
     StediError where a setting is another.
-
-    Returns:
-        What identifies the salt as it is kept: another one where the file was lost and made again,
-        whatever the salt was before.
     """
     ours, (theirs, condition) = store.settings, _kept(store)
     if theirs is None:
-        made = lake_settings(ours)
         try:
-            store.put(SETTINGS_FILE, json.dumps(made).encode(), **condition)
+            store.put(SETTINGS_FILE, json.dumps(lake_settings(ours)).encode(), **condition)
         except PreconditionError:  # another process made the lake at the same moment: compare
             theirs, _ = _kept(store)
         else:
-            return str(made["salt_fingerprint"]["key"])
+            return
     if theirs is None:
         raise StediError(f"{SETTINGS_FILE} is written by others all the time: run again.")
     for key, variable in _VARIABLES.items():
@@ -58,11 +54,8 @@ def check_lake_settings(store: "ObjectStore") -> str:
     if not is_fingerprint_of(fingerprint, ours.salt()):
         raise _another(ours.lake, "another salt for STEDI_SUBJECT_SALT", "its own")
     if isinstance(fingerprint, str):
-        made = lake_settings(ours)
         with contextlib.suppress(StediError):  # who may not write leaves it to one who may
-            store.put_json(SETTINGS_FILE, made)
-            fingerprint = made["salt_fingerprint"]
-    return str(fingerprint["key"] if isinstance(fingerprint, dict) else fingerprint)
+            store.put_json(SETTINGS_FILE, lake_settings(ours))
 
 
 def _kept(store: "ObjectStore") -> tuple[dict[str, Any] | None, dict[str, str]]:
@@ -83,6 +76,15 @@ def lake_settings(settings: Settings) -> dict[str, Any]:
         "consent_scope": settings.consent_scope,
         "salt_fingerprint": fingerprint_of(settings.salt()),
     }
+
+
+@functools.cache
+def salt_identity(settings: Settings) -> str:
+    """What tells one salt of a lake from another, and is as slow to guess from as what is kept.
+
+    It follows from the salt and the lake alone: every process says the same of the same.
+    """
+    return _scrypt(settings.salt(), settings.lake.encode(), _COST).hex()
 
 
 def fingerprint_of(salt: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class ObjectStore:
     """The bucket and prefix that the settings name. Nothing is asked of S3 before it is needed."""
 
     settings: Settings
-    _salt_identity: str | None = field(default=None, init=False)
+    _checked: bool = field(default=False, init=False)
 
     @property
     def client(self) -> Any:
@@ -55,15 +55,11 @@ class ObjectStore:
 
         StediError says in one line what is not so and what to do.
         """
-        _ = self.salt_identity
-
-    @property
-    def salt_identity(self) -> str:
-        """What identifies the salt that the lake is built with, as `check` found it."""
-        if self._salt_identity is None:
-            _check_bucket(self)
-            self._salt_identity = check_lake_settings(self)
-        return self._salt_identity
+        if self._checked:
+            return
+        _check_bucket(self)
+        check_lake_settings(self)
+        self._checked = True
 
     def get(self, path: str, known_etag: str | None = None) -> tuple[bytes, str] | None:
         """The object at a path and its etag, or None where there is none.

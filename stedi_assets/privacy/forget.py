@@ -15,7 +15,7 @@ from stedi_assets.privacy.audit import AuditRow
 from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
 from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
 from stedi_assets.privacy.whose_record import Person
-from stedi_assets.spark.errors import redact_engine_errors, redacted_message
+from stedi_assets.spark.errors import error_line, redact_engine_errors
 from stedi_assets.tables.schemas import TABLES, Table
 
 
@@ -103,7 +103,7 @@ def _take_out_of_tables(
     try:
         catch_up()
     except Exception as error:  # whatever it is: it holds up no deletion
-        problems.append(str(error) if isinstance(error, StediError) else redacted_message(error))
+        problems.append(error_line(error))
     for name, rows in rows_of(lakehouse, person, []).items():
         if rows:
             try:

@@ -81,6 +81,11 @@ def redact_engine_errors(doing: str) -> Iterator[None]:
         raise StediError(f"{doing} failed: {redacted_message(error)}") from None
 
 
+def error_line(error: Exception) -> str:
+    """Any error in one line without data: ours as it is, others as of `redacted_message`."""
+    return str(error) if isinstance(error, StediError) else redacted_message(error)
+
+
 def redacted_message(error: BaseException) -> str:
     """One line: what is wrong, as far as it can be said without data, and where the full text is.
 
