@@ -143,7 +143,8 @@ class Pipeline:
         """Replace dates of a table (None: all of it) by a batch, and enter them into the ledger.
 
         InputsChangedError where another run wrote them, or what they are made of, since the batch
-        was read: nothing is written then.
+        was read: nothing is written then. A date gets no entry where an object of it was written
+        since it was listed: what was read may have been another than what is there now.
         """
         keys: Sequence[PartitionKey] = [None]
         if days is not None:
@@ -154,6 +155,7 @@ class Pipeline:
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
             entries = _entries(table, keys, batch, log, added, run_id)
+            entries |= dict.fromkeys(self._dates_rewritten(table, batch))
             self._reader.ledgers[table.name] = record(
                 self.lakehouse.store, table, self._reader.ledgers[table.name], log.table_id, entries
             )
@@ -180,6 +182,19 @@ class Pipeline:
                 f"Another run wrote {table.name} or what it is made of while"
                 f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
             )
+
+    def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
+        """The dates of a landing table's batch with an object that was written after its listing.
+
+        Its etag need not tell: an object may be gone while it is read and back afterwards.
+        """
+        if not batch.last_modified:
+            return []
+        _, now = list_days(self.lakehouse, table, batch.listings)
+        then = batch.last_modified
+        return [
+            d for d, found in batch.listings.items() if any(now.get(o) != then[o] for o in found)
+        ]
 
     def _replace(self, table: Table, days: Collection[date] | None, batch: Batch) -> frozenset[str]:
         def replaced(by: Batch) -> frozenset[str]:
