@@ -257,3 +257,16 @@ def test_catching_up_stops_at_once_where_s3_is_away(lake, monkeypatch):
     with pytest.raises(StediError, match="S3 is away"):
         catch_up(lake.pipeline, run, lambda _line: None)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000], ids=["ms", "us", "ns"])
+def test_a_reading_at_the_end_of_a_day_that_lands_again_counts_once(lake, unit):
+    """Also where its clock counted in other units: a double does not hold so great a number."""
+    last = T0 * unit // 86_400_000 * 86_400_000 - 1
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "a", phone(1, last - T0)))
+    lake.catch_up()
+    lake.put(landed("accelerometer", DATES[1], "a", phone(1, last - T0), phone(1, 0)))
+    lake.put(landed("accelerometer", DATES[2], "a", phone(1, last - T0), phone(1, -2 * T0)))
+    lake.catch_up()
+    assert lake.differences() == {}

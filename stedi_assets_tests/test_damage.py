@@ -250,3 +250,25 @@ def test_an_object_that_was_another_while_it_was_read_is_read_again(lake, monkey
         patch.setattr(Lakehouse, "replace", replaced)
         lake.materialize(DATES[0], DATES[0], "customer_landing")
     up_to_date(lake)
+
+
+@pytest.mark.parametrize("table", ["customers_curated", "accelerometer_trusted"])
+def test_somebody_gives_a_table_other_columns(lake, table):
+    three_days(lake)
+    delta = by_delta_rs(lake, table)
+    columns = delta.schema().to_arrow().names
+    rows = delta.to_pyarrow_table().drop_columns(["serialNumber" if "c" == table[0] else "x"])
+    partition = ["ingest_date"] if TABLES[table].partitioned else None
+    write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite", partition_by=partition)
+    up_to_date(as_a_new_process(lake))
+    assert by_delta_rs(lake, table).schema().to_arrow().names == columns
+
+
+@pytest.mark.parametrize("table", list(TABLES))
+def test_a_data_file_is_cut_off(lake, table):
+    """Of a table that nothing follows from, too: then nobody reads it but its users."""
+    three_days(lake)
+    files = [k for k in keys(lake, f"{TABLES[table].path}/") if "/_delta_log/" not in k]
+    for key in files:
+        lake.lake.put(key, lake.lake.get(key)[0][:100])
+    up_to_date(as_a_new_process(lake))

@@ -134,9 +134,12 @@ def _days_with_readings(
 
     files = [file for day in days for file in _files(state.logs[table.name], day)]
     rows = _read(lakehouse, state, table.name, on_days(days), files)
-    day = F.floor(F.col(str(table.time_column)) / _DAY).cast("bigint").alias("day")
+    # Whole numbers throughout: a double does not hold a time that was taken for nanoseconds.
+    day = F.expr(f"`{table.time_column}` div {_DAY}").alias("day")
     taken = rows.groupBy(day).agg(F.count("ingest_date").alias("n")).collect()
-    return [(d.day * _DAY, (d.day + 1) * _DAY - 1) for d in taken if d.day is not None]
+    days_taken = [row.day for row in taken if row.day is not None]
+    # `div` rounds towards zero, so what was taken before 1970 is of the day before its number.
+    return [((d - (d <= 0)) * _DAY, (d + (d >= 0)) * _DAY) for d in days_taken]
 
 
 def list_days(

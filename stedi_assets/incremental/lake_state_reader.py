@@ -33,7 +33,7 @@ class LakeStateReader:
     lakehouse: Lakehouse
     ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
     _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
-    # Data files that logs name and S3 did not list, by table.
+    # Data files that logs name and S3 did not list, or not with their size, by table.
     _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
 
     def refresh(self, *, verify_files: bool = False) -> None:
@@ -53,8 +53,9 @@ class LakeStateReader:
             for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
                 if files is not None and log is not None:
-                    named = frozenset(file.path for file in log.files)
-                    self._missing[table.name] = named - files
+                    self._missing[table.name] = frozenset(
+                        file.path for file in log.files if files.get(file.path) != file.bytes
+                    )
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
             drop_rollups(self.lakehouse)
@@ -98,9 +99,9 @@ class LakeStateReader:
             return compute_membership(self.lakehouse, logs, scope)
 
 
-def _data_files(store: ObjectStore, table: Table) -> frozenset[str]:
-    """The objects in a table's folder, by their paths there."""
+def _data_files(store: ObjectStore, table: Table) -> dict[str, int]:
+    """The objects in a table's folder: their sizes in bytes by their paths there."""
     folder = f"{table.path}/"
     # A log's folder comes before the partitions' by its name, and is long: it is left out.
     after = f"{folder}_delta_log0" if table.partitioned else None
-    return frozenset(entry["Key"][len(folder) :] for entry in store.objects(folder, after=after))
+    return {e["Key"][len(folder) :]: e["Size"] for e in store.objects(folder, after=after)}

@@ -155,7 +155,7 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     from pyarrow import BufferReader
 
     file = pq.ParquetFile(BufferReader(body))
-    names = {"metaData.id", "add.path", "add.size", "add.stats"}
+    names = {"metaData.id", "metaData.schemaString", "add.path", "add.size", "add.stats"}
     columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
     columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
     lines: list[tuple[str, dict[str, Any]]] = []
@@ -211,6 +211,7 @@ def applied(
     for kind, action in lines:
         if kind == "metaData":
             table_id = str(action["id"])
+            _assert_contracts_columns(action, table)
         elif kind == "remove":
             files.pop(unquote(action["path"]), None)
         elif kind == "add":
@@ -221,6 +222,18 @@ def applied(
             token = action.get("userMetadata")
     commits = {**log.commits, **({token: frozenset(added)} if token else {})}
     return TableLog(table_id, version, etag, tuple(files.values()), commits, log.base)
+
+
+def _assert_contracts_columns(metadata: Mapping[str, Any], table: Table) -> None:
+    """UnreadableLogError where a table's columns are not the contract's: of another release, or
+    because somebody wrote others. A commit of data files would not bring them back."""
+    types = {"long": "bigint"}
+    columns = [
+        (f["name"], types.get(f["type"], f["type"]))
+        for f in json.loads(metadata["schemaString"])["fields"]
+    ]
+    if columns != [(c.name, c.type) for c in table.columns]:
+        raise UnreadableLogError("columns that are not the contract's")
 
 
 def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
