@@ -257,7 +257,7 @@ def test_somebody_gives_a_table_other_columns(lake, table):
     three_days(lake)
     delta = by_delta_rs(lake, table)
     columns = delta.schema().to_arrow().names
-    rows = delta.to_pyarrow_table().drop_columns(["serialNumber" if "c" == table[0] else "x"])
+    rows = delta.to_pyarrow_table().drop_columns(["serialNumber" if table[0] == "c" else "x"])
     partition = ["ingest_date"] if TABLES[table].partitioned else None
     write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite", partition_by=partition)
     up_to_date(as_a_new_process(lake))
