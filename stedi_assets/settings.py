@@ -281,7 +281,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
             environ, "STEDI_MAX_OBJECT_BYTES", default.max_object_bytes, 1 << 50, 1_000
         ),
         max_record_bytes=_integer(
-            environ, "STEDI_MAX_RECORD_BYTES", default.max_record_bytes, 1 << 30, 1_000
+            environ, "STEDI_MAX_RECORD_BYTES", default.max_record_bytes, 1 << 30, 1 << 20
         ),
         error_folder=home(environ) / "errors" if keeps_errors else None,
         alerts=environ.get("STEDI_ALERTS") or None,

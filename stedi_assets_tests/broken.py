@@ -4,6 +4,7 @@ For `dagster asset materialize -m stedi_assets_tests.broken`; BREAK says how.
 """
 
 import os
+from dataclasses import replace
 
 from pyspark.sql import functions as F
 
@@ -20,11 +21,12 @@ _BREAK = {
 
 
 def _read_and_fail(spark, store, entity, objects, *how):
-    rows, files = _read(spark, store, entity, objects, *how)
+    records = _read(spark, store, entity, objects, *how)
     if entity.name != "customer":
-        return rows, files
+        return records
     name = F.coalesce("customerName", F.lit("1"))
-    return rows.withColumn("registrationDate", _BREAK[os.environ["BREAK"]](name)), files
+    broken = _BREAK[os.environ["BREAK"]](name)
+    return replace(records, frame=records.frame.withColumn("registrationDate", broken))
 
 
 inputs.read_landed = _read_and_fail

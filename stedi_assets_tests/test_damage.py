@@ -12,11 +12,13 @@ from datetime import date, timedelta
 import dagster as dg
 import pyarrow as pa
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
 from stedi_assets.incremental import inputs
+from stedi_assets.lakehouse.delta_commit import write_checkpoint
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy import vacuum
@@ -24,7 +26,7 @@ from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
 from stedi_assets_tests.odd_data import T0
-from stedi_assets_tests.test_catch_up import DATES, landed, person, three_days
+from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
 from stedi_assets_tests.test_erasure import everything_in
 from stedi_assets_tests.test_never_stale import keys, up_to_date
 
@@ -272,3 +274,116 @@ def test_a_data_file_is_cut_off(lake, table):
     for key in files:
         lake.lake.put(key, lake.lake.get(key)[0][:100])
     up_to_date(as_a_new_process(lake))
+
+
+PROTOCOLS = [
+    {"minReaderVersion": 2, "minWriterVersion": 5},
+    {"minReaderVersion": 1, "minWriterVersion": 7, "writerFeatures": ["rowTracking"]},
+    {
+        "minReaderVersion": 3,
+        "minWriterVersion": 7,
+        "readerFeatures": ["deletionVectors"],
+        "writerFeatures": ["deletionVectors"],
+    },
+]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS, ids=["column mapping", "row tracking", "vectors"])
+def test_somebody_raises_a_tables_protocol(lake, protocol):
+    """Erasure could not clean the table, or nobody could read it."""
+    three_days(lake)
+    number = len(log_entries(lake, "customers_curated"))
+    entry = f"{TABLES['customers_curated'].path}/_delta_log/{number:020}.json"
+    lake.lake.put(entry, json.dumps({"protocol": protocol}).encode())
+    lake.put(WITHDRAWN)
+    other = as_a_new_process(lake)
+    up_to_date(other)
+    assert vacuum.erase(other.pipeline, other.catch_up, timedelta(0)).problems == []
+    assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
+
+
+LEDGER = "_stedi/ledger/customer_landing.json"
+
+
+@pytest.mark.parametrize(
+    ("key", "damaged"),
+    [
+        (LEDGER, b'{"table_id":"x","entries":{"2022-06-18":{"inputs":null,"files":""}}}'),
+        (LEDGER, b'{"table_id":"x","entries":[]}'),
+        ("_stedi/settings.json", b"{}"),
+        ("_stedi/settings.json", b"[]"),
+        ("_stedi/membership.json", b"{}"),
+        ("_stedi/rollups/dates_of_users.json", b"{}"),
+    ],
+)
+def test_what_is_kept_is_json_of_another_shape(lake, key, damaged):
+    three_days(lake)
+    lake.lake.put(key, damaged)
+    up_to_date(as_a_new_process(lake))
+
+
+def test_a_log_entry_with_an_action_that_says_nothing(lake):
+    three_days(lake)
+    newest = log_entries(lake, "customers_curated")[-1]
+    lake.lake.put(newest, b"{}\n" + lake.lake.get(newest)[0])
+    up_to_date(as_a_new_process(lake))
+
+
+def test_all_that_landed_and_all_that_is_kept_is_lost(lake):
+    three_days(lake)
+    lake.lake.delete([*keys(lake, "landing/"), *keys(lake, "_stedi/")])
+    lake.objects.clear()
+    up_to_date(as_a_new_process(lake))
+
+
+@pytest.mark.parametrize("damage", ["lost", "garbage"])
+def test_a_checkpoint_or_the_hint_at_it_is_damaged(lake, damage):
+    """Whoever reads by Delta cannot open the table then, though its log is whole."""
+    three_days(lake)
+    write_checkpoint(lake.lake, TABLES["customers_curated"])
+    log = f"{TABLES['customers_curated'].path}/_delta_log/"
+    checkpoints = [key for key in keys(lake, log) if ".checkpoint." in key]
+    assert checkpoints
+    if damage == "lost":
+        lake.lake.delete(checkpoints)
+    else:
+        lake.lake.put(f"{log}_last_checkpoint", b"garbage")
+    up_to_date(as_a_new_process(lake))  # read by delta-rs
+
+
+def customer_that_is_long() -> str:
+    return json.dumps(json.loads(person(1, 1, None)) | {"unknown": "x" * 2000})
+
+
+def test_a_limit_that_made_an_object_unreadable_is_raised(new_lake, monkeypatch):
+    """It says that a person withdraws, and none of its dates' objects changed."""
+    lake = new_lake(max_object_bytes="2000")
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0), person(2, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "a", phone(1, 0), phone(2, 1)))
+    lake.put(landed("customer", DATES[1], "w", customer_that_is_long()))
+    lake.catch_up()
+    assert "p1@example.com" in str(lake.table("customer_trusted"))
+    monkeypatch.delenv("STEDI_MAX_OBJECT_BYTES")
+    up_to_date(as_a_new_process(lake))
+
+
+def test_an_object_that_s3_refused_is_read_when_its_date_is_materialized(lake, monkeypatch):
+    """Where S3 gives others of the date it is one malformed record, and blocks nothing."""
+    three_days(lake)
+    lake.put(WITHDRAWN | landed("customer", DATES[2], "fine", person(3, 1, T0)))
+    client = lake.lake.client
+    get_object = client.get_object
+
+    def refusing(**arguments: str) -> object:
+        if arguments["Key"].endswith("withdrawn"):
+            answer = {"Error": {"Code": "InvalidObjectState"}}
+            raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
+        return get_object(**arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "get_object", refusing)
+        lake.catch_up()
+        assert lake.catch_up() == 0
+    assert "p1@example.com" in str(lake.table("customer_trusted"))
+    lake.materialize(DATES[2], DATES[2], "customer_landing")
+    up_to_date(lake)

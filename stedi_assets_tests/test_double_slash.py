@@ -46,7 +46,7 @@ def test_objects_whose_keys_have_empty_parts_are_read(lake, store):
         store.client.put_object(Bucket="moto", Key=store.settings.key(key), Body=body)
     listed = landed_objects(store, "accelerometer", DATES[0])
     spark = lake.pipeline.lakehouse.spark_session
-    rows = read_landed(spark, store, ENTITIES["accelerometer"], listed)[0].collect()
+    rows = read_landed(spark, store, ENTITIES["accelerometer"], listed).frame.collect()
     expected = [
         tuple(row.values())
         for key, body in objects.items()

@@ -43,7 +43,7 @@ def readings(lake, lakehouse):
         lake.put({f"{folder}/{names[name]}": body for name, body in objects.items()})
         landing = TABLES["accelerometer_landing"]
         listings, _ = list_days(lakehouse, landing, [DAY])
-        return read_objects(lakehouse, landing, listings)[0].collect()
+        return read_objects(lakehouse, landing, listings).frame.collect()
 
     return land
 

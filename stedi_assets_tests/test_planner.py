@@ -62,7 +62,7 @@ class Lake:
         if TABLES[name].zone == "landing":
             entity = name.removesuffix("_landing")
             inputs = {
-                day: landing_inputs(objects)
+                day: landing_inputs(objects, self.state().limits)
                 for (of, day), objects in self.objects.items()
                 if of == entity
             }

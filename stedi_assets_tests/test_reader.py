@@ -40,7 +40,7 @@ def rows(lake, spark) -> Callable[..., Counter]:
         objects = landed_objects(on, ENTITY.name, DATES[0])
         found, of_copies = (
             Counter(
-                map(tuple, read_landed(spark, on, ENTITY, objects, exactly, copied)[0].collect())
+                map(tuple, read_landed(spark, on, ENTITY, objects, exactly, copied).frame.collect())
             )
             for copied in (False, True)
         )
@@ -170,7 +170,7 @@ def test_an_object_that_vanished_has_no_row_and_holds_up_no_other(lake, spark):
     lake.put({f"{FOLDER}/{name}": GOOD for name in ("a.bz2", "b.bz2", "c.json", "d.gz")})
     objects = landed_objects(lake.lake, ENTITY.name, DATES[0])
     lake.remove(f"{FOLDER}/a.bz2", f"{FOLDER}/c.json", f"{FOLDER}/d.gz")
-    assert read_landed(spark, lake.lake, ENTITY, objects)[0].count() == 1
+    assert read_landed(spark, lake.lake, ENTITY, objects).frame.count() == 1
 
 
 BOM = b"\xef\xbb\xbf"
@@ -235,7 +235,7 @@ def test_memory_does_not_grow_with_an_object(lake, spark, monkeypatch):
     lake.put({f"{FOLDER}/odd name": GOOD})
     objects = landed_objects(lake.lake, ENTITY.name, DATES[0])
     tracemalloc.start()
-    frame, _ = read_landed(spark, lake.lake, ENTITY, objects)
+    frame = read_landed(spark, lake.lake, ENTITY, objects).frame
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert frame.count() == 50_000
@@ -252,7 +252,7 @@ def test_fuzzed_names_and_texts_give_the_reference_rows(lake, spark, entity, see
         objects = dict(fuzzed_object(rng, entity, folder) for _ in range(size))
         lake.put(objects)
         listed = landed_objects(lake.lake, entity, DATES[0])
-        frame, _ = read_landed(spark, lake.lake, ENTITIES[entity], listed)
+        frame = read_landed(spark, lake.lake, ENTITIES[entity], listed).frame
         read = Counter(map(tuple, frame.collect()))
         assert read == expected(objects, entity), sorted(objects)
         lake.remove(*objects)

@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -14,6 +15,7 @@ from stedi_assets.aws import aws_client
 from stedi_assets.defs import liveness
 from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
@@ -35,6 +37,7 @@ from stedi_assets.landing.listing import (
 )
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import shown_key
+from stedi_assets.tables.schemas import TABLES
 
 SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
@@ -45,11 +48,6 @@ MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor reme
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
-_STARTED = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
@@ -134,7 +132,8 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     planned = plan_runs(stale, built_dates(pipeline), dates_outside(pipeline, stale))
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
-    return [_run_request(run, listing, stale) for run in [*planned, *singles, *last]]
+    to_build = _to_build(pipeline.state(), listing, stale)
+    return [_run_request(run, listing, to_build) for run in [*planned, *singles, *last]]
 
 
 def _pending(
@@ -174,10 +173,10 @@ def is_quiet(
 
 
 def _run_request(
-    run: PlannedRun, listing: LandingListing, stale: Mapping[str, Reasons]
+    run: PlannedRun, listing: LandingListing, to_build: list[list[Any]]
 ) -> dg.RunRequest:
     """The request of a run; its tag names run and content, to count failed attempts."""
-    content = hashlib.sha256(f"{run} {_content(run, listing, stale)}".encode()).hexdigest()
+    content = hashlib.sha256(f"{run} {_content(run, listing, to_build)}".encode()).hexdigest()
     tags = {WORK_TAG: content[:20], "stedi/does": str(run)}
     if run.is_refresh:
         return dg.RunRequest(job_name=catch_up.name, tags=tags)
@@ -187,7 +186,20 @@ def _run_request(
     return dg.RunRequest(job_name=lakehouse.name, partition_key=key, tags=tags)
 
 
-def _content(run: PlannedRun, listing: LandingListing, stale: Mapping[str, Reasons]) -> str:
+def _to_build(
+    state: LakeState, listing: LandingListing, stale: Mapping[str, Reasons]
+) -> list[list[Any]]:
+    """Every partition that is out of date, why, and what it would be built from now."""
+    found: list[list[Any]] = []
+    for name, reasons in stale.items():
+        table = TABLES[name]
+        landing = table.zone == "landing"
+        inputs = listed_inputs(table, listing, state.limits) if landing else inputs_of(state, table)
+        found += [[name, str(key), why, inputs.get(key)] for key, why in reasons.items()]
+    return sorted(found, key=json.dumps)
+
+
+def _content(run: PlannedRun, listing: LandingListing, to_build: list[list[Any]]) -> str:
     """What a run would read: the same run over other objects has failed attempts of its own."""
     days = set(run.days)
     objects = [
@@ -196,8 +208,7 @@ def _content(run: PlannedRun, listing: LandingListing, stale: Mapping[str, Reaso
         if day in days
         for o in objects
     ]
-    reasons = sorted((n, str(d), why) for n, r in stale.items() for d, why in r.items())
-    return json.dumps([objects, reasons if run.is_refresh else []])
+    return json.dumps([objects, to_build if run.is_refresh else []])
 
 
 def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
@@ -205,7 +216,8 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
     instance = context.instance
     for job in (lakehouse.name, catch_up.name):
         for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)):
-            if run.status not in _STARTED or not liveness.is_silent(instance, run):
+            waits = run.status is dg.DagsterRunStatus.QUEUED
+            if waits or not liveness.is_silent(instance, run):
                 return str(run.run_id)
             if WORK_TAG not in run.tags:
                 continue  # somebody else's: not ours to fail, and it holds up nothing
@@ -230,8 +242,8 @@ def landing_sensor(
 
     StediError where all runs that are due have failed RUN_ATTEMPTS times.
     """
-    number, *warned = (context.cursor or "0").split()
-    tick = int(number)
+    number, *warned = (context.cursor or "").split() or ["0"]
+    tick = int(number) if number.isdecimal() else 0  # it only says which dates are next
     if run := run_in_progress(context):
         return dg.SensorResult(skip_reason=f"Skipped: run {run[:8]} is in progress.")
     events = received_events(pipeline)

@@ -168,7 +168,7 @@ def every_object_is_accounted_for(pipeline: Pipeline, table: Table, days: Days) 
             continue
         listed += len(objects)
         entry = ledger.valid_entry(day, log)
-        if entry is None or entry.inputs != landing_inputs(objects):
+        if entry is None or entry.inputs != landing_inputs(objects, state.limits):
             unread += len(objects)
     rows = sum(f.rows for f in _files(pipeline, table, days))
     records = sum(e.rows for d, e in ledger.entries.items() if days is None or d in days)

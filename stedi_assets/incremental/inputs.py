@@ -1,6 +1,5 @@
 """Reads what a table is made of: whole, rolled up, or some dates and earlier rows that matter."""
 
-import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -14,7 +13,7 @@ from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import list_landing
-from stedi_assets.landing.reader import read_landed
+from stedi_assets.landing.reader import LandedRecords, read_landed
 from stedi_assets.scratch import translate_disk_errors
 from stedi_assets.tables.rules import consent
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
@@ -159,11 +158,10 @@ def read_objects(
     listings: Mapping[date, list[LandedObject]],
     *,
     exactly: bool = False,
-) -> tuple["DataFrame", list[Path]]:
-    """The records in some dates' landed objects, with their `ingest_date`.
+) -> LandedRecords:
+    """The records in some dates' landed objects, with their `ingest_date`, as of `read_landed`.
 
-    Also the local files that they are read from, as of `read_landed`. exactly: by the exact parser
-    alone, where the engine failed on them.
+    exactly: by the exact parser alone, where the engine failed on them.
     """
     from pyspark.sql import functions as F
 
@@ -173,13 +171,22 @@ def read_objects(
     size = sum(landed.size for objects in listings.values() for landed in objects)
     copied = store.settings.spark == "embedded" and size <= _COPIED_BYTES
     frames, files = [spark.createDataFrame([], spark_schema(table.columns))], list[Path]()
+    refused = list[LandedObject]()
     with translate_disk_errors():
         for day, objects in listings.items():
             if objects:
                 read = read_landed(spark, store, table.entity, objects, exactly, copied)
-                frames.append(
-                    read[0].withColumn("ingest_date", F.lit(day.isoformat()).cast("date"))
-                )
-                files += read[1]
-    whole = frames[1:] or frames
-    return functools.reduce(lambda left, right: left.unionAll(right), whole), files
+                of_day = F.lit(day.isoformat()).cast("date")
+                frames.append(read.frame.withColumn("ingest_date", of_day))
+                files += read.files
+                refused += read.refused
+    return LandedRecords(_union(frames[1:] or frames), files, refused)
+
+
+def _union(frames: Sequence["DataFrame"]) -> "DataFrame":
+    """All rows of some DataFrames (at least one); in halves, since an engine's stack ends at some
+    hundred unions of unions."""
+    if len(frames) == 1:
+        return frames[0]
+    half = len(frames) // 2
+    return _union(frames[:half]).unionAll(_union(frames[half:]))

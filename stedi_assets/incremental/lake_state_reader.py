@@ -13,6 +13,7 @@ from stedi_assets.incremental.membership import (
 )
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
+from stedi_assets.lakehouse.delta_commit import HINT, delete_dangling_hint
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.lake_settings import salt_identity
 from stedi_assets.lakehouse.object_store import ObjectStore
@@ -39,7 +40,8 @@ class LakeStateReader:
     def refresh(self, *, verify_files: bool = False) -> None:
         """Read logs and ledgers anew, all at the same time: somebody else may have written.
 
-        verify_files: also list the tables' data files, to find those that are gone.
+        verify_files: also list the tables' data files, to find those that are gone, and see whether
+        others can open the tables.
         """
         store = self.lakehouse.store
         store.check()
@@ -50,12 +52,15 @@ class LakeStateReader:
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
+            hinted = list[Table]()
             for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
                 if files is not None and log is not None:
+                    hinted += [table] if HINT in files else []
                     self._missing[table.name] = frozenset(
                         file.path for file in log.files if files.get(file.path) != file.bytes
                     )
+            any(pool.map(lambda t: delete_dangling_hint(store, t, self.lakehouse.log(t)), hinted))
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
             drop_rollups(self.lakehouse)
@@ -78,8 +83,10 @@ class LakeStateReader:
             for name, log in logs.items()
             if self._missing.get(name)
         }
-        salt = salt_identity(self.lakehouse.store.settings)
-        return LakeState(logs, dict(self.ledgers), membership, salt, lost)
+        settings = self.lakehouse.store.settings
+        limits = settings.max_object_bytes, settings.max_record_bytes
+        salt = salt_identity(settings)
+        return LakeState(logs, dict(self.ledgers), membership, salt, limits, lost)
 
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
         key = membership_key(logs, self.lakehouse.store.settings.consent_scope)
@@ -102,6 +109,6 @@ class LakeStateReader:
 def _data_files(store: ObjectStore, table: Table) -> dict[str, int]:
     """The objects in a table's folder: their sizes in bytes by their paths there."""
     folder = f"{table.path}/"
-    # A log's folder comes before the partitions' by its name, and is long: it is left out.
-    after = f"{folder}_delta_log0" if table.partitioned else None
+    # A log's folder comes before the partitions' by its name, and is long: entries are left out.
+    after = f"{folder}_delta_log/A" if table.partitioned else None
     return {e["Key"][len(folder) :]: e["Size"] for e in store.objects(folder, after=after)}

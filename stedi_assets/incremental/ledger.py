@@ -45,11 +45,14 @@ class LedgerEntry:
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
     people: int = 0  # whose readings are in it, of a trusted table
     run_id: str = ""
+    # The landed objects that S3 did not give: their dates' rows change without the objects.
+    refused: str = ""
 
     @property
     def identity(self) -> str:
-        """The partition's data version: it follows from its inputs, so compaction keeps it."""
-        return fingerprint(self.inputs.items())
+        """The partition's data version: it follows from what was read, so compaction keeps it."""
+        refused = [("refused", self.refused)] if self.refused else []
+        return fingerprint([*self.inputs.items(), *refused])
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,24 @@ def read_ledger(store: ObjectStore, table: Table, known: Ledger | None = None) -
     try:
         document = json.loads(existing[0])
         entries = {
-            None if key == "all" else date.fromisoformat(key): LedgerEntry(**entry)
+            None if key == "all" else date.fromisoformat(key): _entry(entry)
             for key, entry in document["entries"].items()
         }
         return Ledger(document["table_id"], entries, existing[1])
     except (ValueError, TypeError, KeyError, AttributeError):
         return Ledger(etag=existing[1])  # everything it says can be built again
+
+
+def _entry(kept: Mapping[str, Any]) -> LedgerEntry:
+    entry = LedgerEntry(**kept)
+    return replace(
+        entry,
+        inputs=dict(entry.inputs),
+        rows=int(entry.rows),
+        people=int(entry.people),
+        objects=int(entry.objects),
+        newest_object=float(entry.newest_object),
+    )
 
 
 def record(

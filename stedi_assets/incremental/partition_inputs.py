@@ -18,6 +18,7 @@ from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import Table
 
 Inputs = dict[str, str]  # what is read -> its identity
+Limits = tuple[int, int]  # bytes of a landed object's text, and of a record, that are read at most
 
 # Part of every identity: one more where a rule or the parser gives other rows than before, so that
 # every partition is built again.
@@ -28,13 +29,14 @@ RULES_VERSION = "1"
 class LakeState:
     """The lake's state at one moment: logs, ledgers, membership, and partitions with lost files.
 
-    salt: what identifies the salt of subject_id.
+    salt: what identifies the salt of subject_id; limits: those of landed objects and their records.
     """
 
     logs: Mapping[str, TableLog | None]
     ledgers: Mapping[str, Ledger]
     membership: Membership
     salt: str = ""
+    limits: Limits = (0, 0)
     # Partitions with data files that S3 does not list any more, by table.
     lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
 
@@ -52,21 +54,22 @@ class LakeState:
         return self.logs[table] is not None
 
 
-def objects_identity(objects: Iterable[LandedObject]) -> str:
-    """The identity of some landed objects: keys, etags and sizes."""
-    return fingerprint([o.key, o.etag, o.size] for o in objects)
+def landing_inputs(objects: Iterable[LandedObject], limits: Limits) -> Inputs:
+    """What a landing partition is built from: objects, and limits where one may be beyond them."""
+    identities = [
+        [o.key, o.etag, o.size, *(limits if o.is_gzipped or o.size > min(limits) else ())]
+        for o in objects
+    ]
+    return {"objects": fingerprint(identities), "rules": RULES_VERSION}
 
 
-def landing_inputs(objects: Iterable[LandedObject]) -> Inputs:
-    """What a landing partition is built from."""
-    return {"objects": objects_identity(objects), "rules": RULES_VERSION}
-
-
-def listed_inputs(table: Table, listing: LandingListing) -> dict[PartitionKey, Inputs]:
+def listed_inputs(
+    table: Table, listing: LandingListing, limits: Limits
+) -> dict[PartitionKey, Inputs]:
     """What every partition of a landing table would be built from, of the dates that are listed."""
     assert table.entity is not None
     return {
-        day: landing_inputs(objects)
+        day: landing_inputs(objects, limits)
         for (entity, day), objects in listing.objects.items()
         if entity == table.entity.name
     }

@@ -63,6 +63,7 @@ class Batch:
     listings: Listings = field(default_factory=dict)
     last_modified: Mapping[LandedObject, float] = field(default_factory=dict)
     files: Sequence[Path] = ()  # local ones that the rows are computed from
+    refused: Sequence[LandedObject] = ()  # landed objects that S3 did not give
 
 
 @dataclass
@@ -112,13 +113,14 @@ class Pipeline:
         state = self.state(with_membership=False)
         listings, last_modified = list_days(self.lakehouse, table, days)
         try:
-            frame, files = read_objects(self.lakehouse, table, listings)
+            read = read_objects(self.lakehouse, table, listings)
         except PreconditionError:
             raise InputsChangedError(
                 f"An object of {table.name} was replaced while it was read: run it again."
             ) from None
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
-        return Batch(frame, state, size // _LEAST_RECORD, listings, last_modified, files)
+        rows = size // _LEAST_RECORD
+        return Batch(read.frame, state, rows, listings, last_modified, read.files, read.refused)
 
     def compute(self, table: Table, **inputs: Batch) -> Batch:
         """A table's rows from its inputs, by its function in `tables/`.
@@ -151,7 +153,7 @@ class Pipeline:
             keys = sorted(days)
         with write_lock(self.lakehouse.store, table.name):
             self._assert_nothing_changed(table, keys, batch.state)
-            added = self._replace(table, days, batch)
+            batch, added = self._replace(table, days, batch)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
             entries = _entries(table, keys, batch, log, added, run_id)
@@ -196,9 +198,13 @@ class Pipeline:
             d for d, found in batch.listings.items() if any(now.get(o) != then[o] for o in found)
         ]
 
-    def _replace(self, table: Table, days: Collection[date] | None, batch: Batch) -> frozenset[str]:
-        def replaced(by: Batch) -> frozenset[str]:
-            return self.lakehouse.replace(table, by.frame, days, rows=by.rows, files=by.files)
+    def _replace(
+        self, table: Table, days: Collection[date] | None, batch: Batch
+    ) -> tuple[Batch, frozenset[str]]:
+        """The batch that was written, and the data files that came of it."""
+
+        def replaced(by: Batch) -> tuple[Batch, frozenset[str]]:
+            return by, self.lakehouse.replace(table, by.frame, days, rows=by.rows, files=by.files)
 
         try:
             try:
@@ -207,8 +213,8 @@ class Pipeline:
                 if table.zone != "landing":
                     raise
                 # The engine failed on some object: read all of them by the exact parser.
-                frame, files = read_objects(self.lakehouse, table, batch.listings, exactly=True)
-                records = replace(batch, frame=frame, files=files)
+                read = read_objects(self.lakehouse, table, batch.listings, exactly=True)
+                records = replace(batch, frame=read.frame, files=read.files, refused=read.refused)
                 return replaced(self.compute(table, records=records))
         except GoneError as error:
             raise InputsChangedError(str(error)) from None
@@ -247,6 +253,7 @@ def _entries(
 ) -> dict[PartitionKey, LedgerEntry | None]:
     wanted = _inputs(table, batch)
     entries: dict[PartitionKey, LedgerEntry | None] = {}
+    refused = set(batch.refused)
     for key in keys:
         if key not in wanted:
             entries[key] = None
@@ -261,6 +268,7 @@ def _entries(
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
             people=batch.state.membership.of(table.name, key)[0],
+            refused=fingerprint(o.key for o in objects if o in refused) if refused else "",
             run_id=run_id,
         )
     return entries
@@ -269,7 +277,8 @@ def _entries(
 def _inputs(table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
     """What the batch was made from, by partition."""
     if table.zone == "landing":
-        return {day: landing_inputs(objects) for day, objects in batch.listings.items() if objects}
+        limits = batch.state.limits
+        return {day: landing_inputs(o, limits) for day, o in batch.listings.items() if o}
     wanted = inputs_of(batch.state, table)
     # Membership follows from the landing tables. Where a table of people was behind these, the
     # rows do not: the entry says so, and never matches.

@@ -55,7 +55,7 @@ def out_of_date(state: LakeState, table: Table, listing: LandingListing | None =
     known: set[PartitionKey]
     if table.zone == "landing":
         assert listing is not None, "a landing table follows from what is listed"
-        wanted = listed_inputs(table, listing)
+        wanted = listed_inputs(table, listing, state.limits)
         entered = {*ledger.entries, *_days(state, table)}
         known = {day for day in entered if day and listing.covers(day)}
     else:

@@ -40,6 +40,8 @@ _TAIL_BYTES = 64 << 10
 # Another checkpoint after so many commits: opening a table reads all entries since the last one.
 CHECKPOINT_INTERVAL = 10
 _LOG = logging.getLogger(__name__)
+# In a table's folder: says which checkpoint is the newest.
+HINT = "_delta_log/_last_checkpoint"
 
 
 @dataclass(frozen=True)
@@ -229,26 +231,36 @@ def _partition_values(table: Table, value: str | None) -> dict[str, str | None]:
 
 
 def open_by_delta_rs(store: ObjectStore, table: Table) -> "DeltaTable":
-    """A table for what only delta-rs does; DeltaError where its log cannot be read.
-
-    The hint at the newest checkpoint is deleted where that checkpoint is lost: delta-rs does not
-    open such a table, though the log's entries may all be there.
-    """
+    """A table for what only delta-rs does; DeltaError where its log cannot be read."""
     from deltalake import DeltaTable
 
-    folder = f"{table.path}/_delta_log/"
-    hint = store.get(f"{folder}_last_checkpoint")
-    if hint is not None and not any(store.objects(folder + _checkpoint_named(hint[0]))):
-        store.delete([f"{folder}_last_checkpoint"])
+    delete_dangling_hint(store, table, None)
     return DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
 
 
-def _checkpoint_named(hint: bytes) -> str:
-    """How the names of the files begin that `_last_checkpoint` means; none begins so if none."""
+def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None) -> None:
+    """Delete `_last_checkpoint` where the checkpoint that it names is lost, or it names none.
+
+    delta-rs, and so the embedded engine, does not open such a table, though the log's entries may
+    all be there. log: where it was read from that very checkpoint, S3 is not asked for it.
+    """
+    hint = store.get(f"{table.path}/{HINT}")
+    if hint is None:
+        return
+    version = _version_of(hint[0])
+    if version is not None and log is not None and version == log.base:
+        return
+    folder = f"{table.path}/_delta_log/"
+    if version is None or not any(store.objects(f"{folder}{version:020}.checkpoint")):
+        store.delete([f"{table.path}/{HINT}"])
+
+
+def _version_of(hint: bytes) -> int | None:
+    """The version of the checkpoint that `_last_checkpoint` means; None where it means none."""
     try:
-        return f"{int(json.loads(hint)['version']):020}.checkpoint"
+        return int(json.loads(hint)["version"])
     except (ValueError, KeyError, TypeError):
-        return "no checkpoint"
+        return None
 
 
 def write_checkpoint(store: ObjectStore, table: Table) -> None:

@@ -30,6 +30,9 @@ class UnreadableLogError(ValueError):
 
 # What parsing raises where an entry or checkpoint is cut off, or not as Delta has it.
 _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError)
+# The tables' reader and writer version. What newer ones allow (column mapping, row tracking …)
+# Athena, delta-rs or the commits that are made here do not know.
+_READER_VERSION, _WRITER_VERSION = 1, 2
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
 
 def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a log entry: kind and content."""
-    return [next(iter(json.loads(line).items())) for line in body.splitlines() if line.strip()]
+    lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+    return [action for line in lines for action in line.items()]
 
 
 def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
@@ -156,10 +160,13 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
 
     file = pq.ParquetFile(BufferReader(body))
     names = {"metaData.id", "metaData.schemaString", "add.path", "add.size", "add.stats"}
+    names |= {"protocol.minReaderVersion", "protocol.minWriterVersion"}
     columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
     columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
     lines: list[tuple[str, dict[str, Any]]] = []
     for row in file.read(columns=columns).to_pylist():
+        if row["protocol"] and row["protocol"]["minReaderVersion"]:
+            lines.append(("protocol", row["protocol"]))
         if row["metaData"] and row["metaData"]["id"]:
             lines.append(("metaData", row["metaData"]))
         if row["add"] and row["add"]["path"]:
@@ -212,6 +219,8 @@ def applied(
         if kind == "metaData":
             table_id = str(action["id"])
             _assert_contracts_columns(action, table)
+        elif kind == "protocol":
+            _assert_known_protocol(action)
         elif kind == "remove":
             files.pop(unquote(action["path"]), None)
         elif kind == "add":
@@ -222,6 +231,12 @@ def applied(
             token = action.get("userMetadata")
     commits = {**log.commits, **({token: frozenset(added)} if token else {})}
     return TableLog(table_id, version, etag, tuple(files.values()), commits, log.base)
+
+
+def _assert_known_protocol(protocol: Mapping[str, Any]) -> None:
+    reader, writer = protocol["minReaderVersion"], protocol["minWriterVersion"]
+    if reader > _READER_VERSION or writer > _WRITER_VERSION:
+        raise UnreadableLogError(f"Delta's reader version {reader}, writer version {writer}")
 
 
 def _assert_contracts_columns(metadata: Mapping[str, Any], table: Table) -> None:

@@ -64,9 +64,12 @@ def _kept(store: "ObjectStore") -> tuple[dict[str, Any] | None, dict[str, str]]:
     if existing is None:
         return None, {"IfNoneMatch": "*"}
     try:
-        return dict(json.loads(existing[0])), {}
-    except (ValueError, TypeError):  # damaged: as good as lost
+        kept = dict(json.loads(existing[0]))
+    except (ValueError, TypeError):
+        kept = {}
+    if not {*_VARIABLES, "salt_fingerprint"} <= kept.keys():  # damaged: as good as lost
         return None, {"IfMatch": existing[1]}
+    return kept, {}
 
 
 def lake_settings(settings: Settings) -> dict[str, Any]:

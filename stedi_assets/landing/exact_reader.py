@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
@@ -41,24 +40,24 @@ Row = dict[str, Any]
 
 def read_exactly(
     spark: "SparkSession", store: ObjectStore, entity: Entity, objects: list[LandedObject]
-) -> "tuple[list[DataFrame], list[Path]]":
+) -> "tuple[list[DataFrame], list[Path], list[LandedObject]]":
     """The records of objects as DataFrames: the entity's fields, then `_corrupt_record`.
 
-    Also the local files that these are read from. StediError where S3 refuses every one of the
-    objects: then the keys are wrong, and no object is.
+    Also the local files that these are read from, and the objects that S3 refuses to give.
     """
     folder = Path(tempfile.mkdtemp(prefix="landed-", dir=scratch_folder()))
     try:
-        _write(store, entity, objects, folder)
+        refused = _write(store, entity, objects, folder)
         if store.settings.spark == "embedded":
             schema = spark_schema((*entity.fields, CORRUPT_RECORD))
-            return [spark.read.schema(schema).parquet(folder.as_uri())], [*folder.iterdir()]
+            frame = spark.read.schema(schema).parquet(folder.as_uri())
+            return [frame], [*folder.iterdir()], refused
         frames = [spark.createDataFrame(table) for table in _tables(folder)]
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     shutil.rmtree(folder, ignore_errors=True)
-    return frames, []
+    return frames, [], refused
 
 
 def _tables(folder: Path) -> Iterator[pyarrow.Table]:
@@ -122,17 +121,16 @@ def _text_length(rows: list[Row]) -> int:
     return sum(len(row.get(CORRUPT_RECORD.name, "")) for row in rows)
 
 
-def _write(store: ObjectStore, entity: Entity, objects: list[LandedObject], folder: Path) -> None:
+def _write(
+    store: ObjectStore, entity: Entity, objects: list[LandedObject], folder: Path
+) -> list[LandedObject]:
+    """Write the records of objects into a folder; the objects that S3 refuses to give."""
     spool = _Spool(entity, folder)
     parse = _record_maker(entity)
     with ThreadPoolExecutor(THREADS) as pool:
-        refused = sum(pool.map(partial(_write_object, store, parse, spool), objects))
+        refused = list(pool.map(partial(_write_object, store, parse, spool), objects))
     spool.close()
-    if objects and refused == len(objects):
-        raise StediError(
-            f"S3 refuses to give any of {len(objects)} landed objects, {objects[0].key} the first:"
-            " check that the keys may read them, and that they are not archived; then run again."
-        )
+    return [o for o, is_refused in zip(objects, refused, strict=True) if is_refused]
 
 
 def _write_object(

@@ -10,7 +10,7 @@ import functools
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.object_text import CHUNK, is_as_engines_expect, starts_with_a_line
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.spark.dialect import without_negative_zero
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import CORRUPT_RECORD, Entity, spark_schema
 
 if TYPE_CHECKING:
@@ -40,6 +41,19 @@ _LONGEST_LINE = CHUNK
 _BIG, _SOON = 8 << 20, 64 << 10
 # Of more small objects than this each costs an engine more than reading it here.
 _MANY, _SMALL = 1000, 16 << 10
+
+
+@dataclass(frozen=True)
+class LandedRecords:
+    """The records of landed objects, and what was read for them.
+
+    files: local ones that the frame reads; refused: objects that S3 did not give, a malformed
+    record each.
+    """
+
+    frame: "DataFrame"
+    files: Sequence[Path] = ()
+    refused: Sequence[LandedObject] = ()
 
 
 @dataclass(frozen=True)
@@ -132,15 +146,16 @@ def read_landed(
     objects: list[LandedObject],
     exactly: bool = False,
     copied: bool = False,
-) -> "tuple[DataFrame, list[Path]]":
+) -> LandedRecords:
     """The records in the objects: the entity's fields, then `_corrupt_record`; one row each.
 
-    Also the local files that they are read from. Where one of these is gone the engine reads the
-    others without a word: whoever computes with the records has to look whether all are there.
+    Where one of the local files is gone the engine reads the others without a word: whoever
+    computes with the records has to look whether all are there.
 
     exactly: every object is read by the exact parser, none by the engine; slow, and right where
     the engine failed on them for whatever reason. copied: the engine reads local copies of them.
-    StediError where S3 does not answer, PreconditionError where an object is not what was listed.
+    StediError where S3 does not answer or refuses every object (then the keys are wrong, and no
+    object is), PreconditionError where an object is not what was listed.
     """
     objects = [landed_object for landed_object in objects if landed_object.size > 0]
     most = store.settings.max_object_bytes
@@ -155,13 +170,20 @@ def read_landed(
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    files = [*copies.values()]
+    files, refused = [*copies.values()], list[LandedObject]()
     others = [*others, *unreadable]
     if others or not frames:
-        exact, their_files = read_exactly(spark, store, entity, others)
+        exact, their_files, refused = read_exactly(spark, store, entity, others)
         frames, files = frames + exact, files + their_files
+    if refused and len(refused) == len(objects):
+        raise StediError(
+            f"S3 refuses to give any of {len(objects)} landed objects, {shown_key(refused[0].key)}"
+            " the first: check that the keys may read them, and that they are not archived; then"
+            " run again."
+        )
     cleaned = [frame.select(*_cleaned(entity)) for frame in frames]
-    return functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned), files
+    whole = functools.reduce(lambda whole, frame: whole.unionAll(frame), cleaned)
+    return LandedRecords(whole, files, refused)
 
 
 def _read_by_engine(
