@@ -5,6 +5,7 @@ import io
 import json
 import re
 import threading
+import time
 import uuid
 from datetime import timedelta
 
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from stedi_assets.cli.main import main
 from stedi_assets.defs import liveness
 from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse.delta_log import entry_actions
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.whose_record import Person, redact
@@ -464,3 +466,16 @@ def test_files_of_writes_that_were_cut_short_go_when_no_write_can_be_under_way(l
     assert purged.kept == 0
     assert "No file that left the tables remains" in str(purged)
     assert path not in {found["Key"] for found in lake.lake.objects("trusted/")}
+
+
+def test_what_leaves_a_table_leaves_it_by_s3s_clock(lake):
+    """A writer's clock that is ahead would keep withdrawn people's files from `erase`."""
+    three_days(lake)
+    lake.lake._ahead = -timedelta(hours=2)  # this machine's clock is two hours ahead
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    log = f"{TABLES['customer_trusted'].path}/_delta_log/"
+    newest = max(e["Key"] for e in lake.lake.objects(log) if e["Key"].endswith(".json"))
+    left = [a for kind, a in entry_actions(lake.lake.get(newest)[0]) if kind == "remove"]
+    ahead = time.time() - left[0]["deletionTimestamp"] / 1000
+    assert 7_000 < ahead < 7_300

@@ -10,6 +10,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
@@ -21,6 +22,7 @@ from stedi_assets.privacy.forget import forget
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact
 from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
+from stedi_assets_tests.test_erasure import everything_in
 
 
 def customer(email: str, device: str) -> str:
@@ -52,6 +54,10 @@ def rows(lake) -> dict[str, int]:
 
 def broken() -> None:
     raise StediError("2022-06-18 cannot be built.")
+
+
+def killed(*_arguments: object) -> None:
+    raise RuntimeError
 
 
 def test_a_similar_address_keeps_every_row(lake):
@@ -146,6 +152,81 @@ def test_an_order_that_is_cut_short_leaves_an_audit_row_and_can_be_repeated(lake
     lake.put(landed("accelerometer", DATES[0], "again", phone(1, 5)))
     assert forgotten(lake, "p1@example.com").audit["completed"] is True
     assert [row["completed"] for row in audit_rows(lake.lake)] == [False, True]
+
+
+UNFINISHED = "_stedi/unfinished_forget"
+
+
+@pytest.mark.parametrize("request_name", ["get_object", "put_object"])
+def test_a_repeated_order_takes_out_readings_that_s3_refused_at_first(
+    lake, monkeypatch, request_name
+):
+    """The records that name the device as the person's are gone by then."""
+    land(lake, ("ann@example.com", "dev-ann"), ("bob@example.com", "dev-bob"))
+    lake.catch_up()
+    key = f"landing/step_trainer/ingest_date={DATES[0]}/s"
+    client = lake.lake.client
+    ask = getattr(client, request_name)
+
+    def refusing(**arguments):
+        if arguments["Key"].endswith(key):
+            answer = {"Error": {"Code": "AccessDenied"}}
+            raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 403}}, request_name)
+        return ask(**arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, request_name, refusing)
+        first = forgotten(lake, "ann@example.com")
+    assert not first.audit["completed"]
+    assert b"dev-ann" in lake.lake.get(key)[0]
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    assert b"dev-ann" not in lake.lake.get(key)[0]
+    assert b"dev-bob" in lake.lake.get(key)[0]
+    assert list(lake.lake.objects(UNFINISHED)) == []
+
+
+def test_a_device_that_another_claims_meanwhile_is_not_taken_by_the_repeated_order(lake):
+    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
+    lake.catch_up()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vacuum, "purge", killed)
+        with pytest.raises(RuntimeError):
+            forgotten(lake, "ann@example.com")
+    lake.put(landed("customer", DATES[1], "c", customer("bob@example.com", "dev-1")))
+    lake.put(landed("step_trainer", DATES[1], "s", step("dev-1")))
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    key = f"landing/step_trainer/ingest_date={DATES[1]}/s"
+    assert b"dev-1" in lake.lake.get(key)[0]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_an_order_that_was_cut_short_before_it_deleted_old_files_is_finished(lake, damaged):
+    """Nothing in objects and tables is of the person by then; old data files are."""
+    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
+    lake.catch_up()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vacuum, "purge", killed)
+        with pytest.raises(RuntimeError):
+            forgotten(lake, "ann@example.com")
+    assert "ann@example.com" in everything_in(lake, "trusted", "curated")
+    if damaged:
+        for entry in lake.lake.objects(UNFINISHED):
+            lake.lake.put(entry["Key"], b"[]")
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    assert "ann@example.com" not in everything_in(lake, "landing", "trusted", "curated", "_stedi")
+
+
+def test_a_file_that_no_table_names_yet_keeps_an_order_from_being_complete(lake):
+    """It may be of a write that was cut short, with rows of the person."""
+    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
+    lake.catch_up()
+    lake.lake.put(f"{TABLES['customer_trusted'].path}/part-of-a-write.parquet", b"PAR1")
+    first = forgotten(lake, "ann@example.com")
+    assert not first.audit["completed"]
+    assert "again" in first.problems[-1]
 
 
 def test_an_audit_row_that_cannot_be_finished_is_a_problem(lake, monkeypatch):

@@ -47,7 +47,11 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
         ranges = contiguous_ranges(wanted) if stale else []
         if not ranges:
             if not done:
-                say("All tables are up to date: nothing to materialize.")
+                say(
+                    "What is out of date is of no partition: `stedi catch-up` puts it right."
+                    if stale
+                    else "All tables are up to date: nothing to materialize."
+                )
             return outside
         for number, (first, last) in enumerate(ranges, 1):
             say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")

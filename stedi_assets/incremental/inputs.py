@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stedi_assets.incremental.membership import users_with_readings
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
-from stedi_assets.lakehouse.dates import TimeInterval, merged, on_days, overlap
+from stedi_assets.lakehouse.dates import TimeInterval, any_of, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
@@ -102,7 +102,7 @@ def read_with_lookback(
     files = [file for day in days for file in _files(state.logs[table.name], day)]
     earlier = _earlier_files(state.logs[table.name], days, intervals)
     if earlier:
-        predicate += f" OR (ingest_date < DATE'{max(days)}' AND ({' OR '.join(terms)}))"
+        predicate += f" OR (ingest_date < DATE'{max(days)}' AND {any_of(terms)})"
     frame = _read(lakehouse, state, table.name, predicate, files + earlier)
     return frame, sum(file.rows for file in files + earlier)
 

@@ -216,7 +216,7 @@ class Pipeline:
                 read = read_objects(self.lakehouse, table, batch.listings, exactly=True)
                 records = replace(batch, frame=read.frame, files=read.files, refused=read.refused)
                 return replaced(self.compute(table, records=records))
-        except GoneError as error:
+        except (GoneError, PreconditionError) as error:
             raise InputsChangedError(str(error)) from None
 
     def compacted(self, table: Table, before: TableLog, token: str) -> None:

@@ -1,6 +1,6 @@
 """Sets of ingest dates and intervals of time, and the SQL for them."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import date, timedelta
 
 MAX_DAYS = 31
@@ -29,6 +29,15 @@ def on_days(days: Collection[date], column: str = "ingest_date") -> str:
     """SQL for the rows of some dates: a list, since an engine's stack ends at some hundred ORs."""
     listed = ", ".join(f"DATE'{day}'" for day in sorted(days))
     return f"{column} IN ({listed})" if days else "false"
+
+
+def any_of(terms: Sequence[str]) -> str:
+    """SQL that is true where one of some terms is, in halves: an engine's stack ends at some
+    hundred ORs in a row."""
+    if len(terms) < 2:
+        return terms[0] if terms else "false"
+    half = len(terms) // 2
+    return f"({any_of(terms[:half])} OR {any_of(terms[half:])})"
 
 
 def merged(intervals: Iterable[TimeInterval]) -> list[TimeInterval]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow
 from pyarrow import parquet
 
-from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
 from stedi_assets.landing.layout import LandedObject
@@ -139,9 +139,12 @@ def _write_object(
     spool: _Spool,
     landed_object: LandedObject,
 ) -> bool:
-    """Write the records of an object, or the one row that says why not; whether S3 refused it."""
+    """Write the records of an object, or the one row that says why not; whether S3 refused it.
+
+    PreconditionError where the object is not what was listed.
+    """
     most = store.settings.max_record_bytes
-    pieces = record_parser.pieces_of_text(text_chunks(store, landed_object.key), most)
+    pieces = record_parser.pieces_of_text(text_chunks(store, landed_object), most)
     batches = _batches(map(parse, pieces))
     try:
         first, second = next(batches, []), next(batches, None)
@@ -152,8 +155,8 @@ def _write_object(
     except (UnreadableError, record_parser.TooLongError) as error:
         spool.add([{CORRUPT_RECORD.name: f"unreadable object {landed_object.key}: {error}"}])
         return isinstance(error, RefusedError)
-    except GoneError:  # deleted since it was listed: the next listing says so
-        pass
+    except GoneError as error:  # or S3 says so once: what is listed then tells
+        raise PreconditionError(str(error)) from error
     return False
 
 

@@ -29,15 +29,15 @@ class RefusedError(UnreadableError):
     """S3 has the object and does not give it to these keys."""
 
 
-def _stored_chunks(store: ObjectStore, key: str, version: str | None) -> Iterator[bytes]:
+def _stored_chunks(
+    store: ObjectStore, key: str, version: str | None, etag: str | None
+) -> Iterator[bytes]:
     """The bytes of an object as S3 holds them."""
     settings = store.settings
-    of_version = {"VersionId": version} if version else {}
+    which = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'} if etag else {}
     with translate_s3_errors(store.client, f"reading {key}"):
         try:
-            answer = store.client.get_object(
-                Bucket=settings.bucket, Key=settings.key(key), **of_version
-            )
+            answer = store.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **which)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
             if code in _REFUSED:
@@ -131,13 +131,15 @@ def content_chunks(
     version: str | None = None,
     allow_padding: bool = True,
     copy: Path | None = None,
+    etag: str | None = None,
 ) -> Iterator[bytes]:
     """The bytes of an object's text, or of its local copy's, unzipped where its name says so.
 
     UnreadableError where it is not gzip as its name says, is longer than
-    `STEDI_MAX_OBJECT_BYTES`, or S3 refuses it; GoneError where it is not there.
+    `STEDI_MAX_OBJECT_BYTES`, or S3 refuses it; GoneError where it is not there, PreconditionError
+    where its etag is another.
     """
-    chunks = _copied_chunks(copy) if copy else _stored_chunks(store, key, version)
+    chunks = _copied_chunks(copy) if copy else _stored_chunks(store, key, version, etag)
     most, length = store.settings.max_object_bytes, 0
     for chunk in unzipped(chunks, allow_padding) if key.lower().endswith(".gz") else chunks:
         length += len(chunk)
@@ -162,13 +164,13 @@ def decoded(chunks: Iterable[bytes]) -> Iterator[str]:
         raise UnreadableError("not UTF-8") from None
 
 
-def text_chunks(store: ObjectStore, key: str, version: str | None = None) -> Iterator[str]:
-    """The text of an object without its byte-order mark, piece by piece.
+def text_chunks(store: ObjectStore, landed_object: LandedObject) -> Iterator[str]:
+    """The text of an object as it was listed, without its byte-order mark, piece by piece.
 
-    UnreadableError and GoneError as `content_chunks`, also after pieces that were read.
+    Errors as of `content_chunks`, also after pieces that were read.
     """
     start = True
-    for text in decoded(content_chunks(store, key, version)):
+    for text in decoded(content_chunks(store, landed_object.key, etag=landed_object.etag)):
         yield text.removeprefix(BYTE_ORDER_MARK) if start else text
         start = start and not text
 

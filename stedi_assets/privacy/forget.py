@@ -1,7 +1,7 @@
 """`stedi forget`: a person out of everything, as one function that commands and tests call."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +9,7 @@ from stedi_assets.errors import RunInProgressError, StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.privacy import vacuum
+from stedi_assets.privacy import unfinished, vacuum
 from stedi_assets.privacy.address_search import one_address
 from stedi_assets.privacy.audit import AuditRow
 from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
@@ -42,7 +42,8 @@ def forget(
     """Take a person out of every landed object, every table and all that left the tables.
 
     What cannot be read or built holds up nothing else: it is among the problems, or named in the
-    audit row. An audit row is kept as soon as anything is changed.
+    audit row. An audit row is kept as soon as anything is changed. An order that was cut short, or
+    had problems, is finished by the next one.
 
     address: the email as typed; catch_up: brings the tables up to date, StediError where some
     could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
@@ -52,36 +53,55 @@ def forget(
     for run in runs_in_progress():
         raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
-    person = _find(lakehouse, email, catch_up)
+    person, is_repeated = _find(lakehouse, email, catch_up)
     problems: list[str] = []
     unread: list[str] = []  # of the last look only what cannot be read is a problem
     before = rows_of(lakehouse, person, unread)
     row = AuditRow(lakehouse.store, command, person.subject_id)
-    redactor = Redactor(lakehouse.store, person, row.start)
+
+    def start() -> None:
+        if not row.started:
+            unfinished.begin(lakehouse.store, person)
+            row.start()
+
+    redactor = Redactor(lakehouse.store, person, start)
     taken = redactor.taken
     try:
         redactor.take_out()
-        if not taken.was_found and not any(before.values()):
+        if not taken.was_found and not any(before.values()) and not is_repeated:
             raise _nobody(taken, unread)
-        row.start()
+        start()
         _take_out_of_tables(lakehouse, person, catch_up, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
+        if purge.kept:
+            problems.append(f"Old data files may hold the person's rows: `{command}` again then.")
+        if not problems:
+            unfinished.end(lakehouse.store, person)
         row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
         problems += row.finish()
     return Forgotten(row.row, purge, problems)
 
 
-def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> Person:
-    """The person of an email, by the tables or, where some could not be built, by objects."""
+def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> tuple[Person, bool]:
+    """The person of an email, by the tables or, where some could not be built, by objects.
+
+    Also whether an earlier order to forget them is unfinished: its devices are theirs, too.
+    """
+    nobody = without_devices(lakehouse, email)
+    devices = unfinished.devices_of_unfinished(lakehouse.store, nobody)
     try:
         catch_up()
-        return find(lakehouse, email)
+        person = find(lakehouse, email)
     except Exception:  # whatever it is: reported when it is tried again
-        return devices_in_objects(lakehouse.store, without_devices(lakehouse, email))
+        person = devices_in_objects(lakehouse.store, nobody)
+    if devices is not None:
+        known = replace(person, devices=person.devices | (devices - person.shared))
+        person = devices_in_objects(lakehouse.store, known)
+    return person, devices is not None
 
 
 def _nobody(taken: Taken, unread: list[str]) -> StediError:
