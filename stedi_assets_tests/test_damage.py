@@ -5,6 +5,7 @@ Each ends in `up_to_date` by a process that knows nothing, or in a person who is
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable
 from datetime import date, timedelta
@@ -183,6 +184,23 @@ def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, tmp_path, mon
     forget(lake, "p2@example.com")
 
 
+@pytest.mark.parametrize("table", ["runs", "event_logs"])
+def test_nobody_waits_for_a_dagster_database_that_takes_no_more(lake, tmp_path, monkeypatch, table):
+    three_days(lake)
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        instance.all_asset_keys()
+    database = {"runs": "runs.db", "event_logs": "runs/index.db"}[table]
+    with sqlite3.connect(tmp_path / "history" / database) as connection:
+        full = "SELECT RAISE(ABORT, 'database or disk is full')"
+        connection.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} BEGIN {full}; END")
+    lake.put(WITHDRAWN)
+    result = CliRunner().invoke(main, ["catch-up"])
+    assert result.exit_code == 0, result.output
+    assert lake.differences() == {}
+
+
 def test_a_roll_up_and_a_table_that_lost_a_file_each(lake):
     three_days(lake)
     for day, who in ((DATES[1], 4), (DATES[2], 5)):
@@ -222,6 +240,25 @@ def test_names_of_objects_that_may_be_addresses_are_not_told(lake, capfd):
     told = capfd.readouterr()
     assert "Ignored" in told.err + told.out
     assert "p1@" not in told.err + told.out
+
+
+@pytest.mark.parametrize("name", ["c", "an odd name!"])
+def test_s3_says_once_that_an_object_is_gone(lake, monkeypatch, name):
+    lake.put(landed("customer", DATES[0], name, person(1, 0, T0)))
+    client = lake.lake.client
+    get_object, left = client.get_object, [1, 2]  # a copy is tried, then the exact parser
+
+    def missing_once(**arguments: str) -> object:
+        if arguments["Key"].endswith(name) and left:
+            left.pop()
+            answer = {"Error": {"Code": "NoSuchKey"}}
+            raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 404}}, "GetObject")
+        return get_object(**arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(client, "get_object", missing_once)
+        lake.catch_up()
+    up_to_date(lake)
 
 
 @pytest.mark.parametrize("meanwhile", ["gone", "replaced"])

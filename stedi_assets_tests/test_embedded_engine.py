@@ -5,9 +5,12 @@ import shutil
 import socket
 import subprocess
 import sys
+from datetime import date, timedelta
 
 import pytest
 
+from stedi_assets.incremental.inputs import union_all
+from stedi_assets.lakehouse.dates import any_of, on_days
 from stedi_assets.settings import load_settings
 from stedi_assets.spark.options import embedded_variables
 from stedi_assets.spark.port_guard import PortGuard
@@ -199,3 +202,14 @@ def test_a_connection_that_is_accepted_late_is_let_through_when_it_is_ready():
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert done.stdout.strip() == "3", done.stderr
+
+
+def test_a_predicate_over_many_years_does_not_end_the_engines_stack(lake):
+    """Nested some hundred times, ORs and unions killed the process without a word."""
+    days = [date(2010, 1, 1) + timedelta(2 * n) for n in range(2_000)]
+    spark = lake.pipeline.lakehouse.spark_session
+    rows = spark.createDataFrame([(day,) for day in days[::100]], "ingest_date date")
+    assert rows.where(on_days(days)).count() == 20
+    terms = [f"ingest_date = DATE'{day}'" for day in days]
+    assert rows.where(any_of(terms)).count() == 20
+    assert union_all([rows] * 1_000).count() == 20_000

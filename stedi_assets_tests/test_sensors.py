@@ -14,8 +14,8 @@ from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
-from stedi_assets_tests.odd_data import DATES, plain_objects
-from stedi_assets_tests.test_catch_up import landed, person
+from stedi_assets_tests.odd_data import DATES, T0, plain_objects
+from stedi_assets_tests.test_catch_up import landed, person, phone
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
@@ -183,6 +183,55 @@ def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_l
             )
     with pytest.raises(StediError, match="after 3 failed runs"):
         tick(lake, instance)
+
+
+def test_what_was_given_up_is_tried_again_when_its_data_changes(new_lake, instance):
+    """Also where the same tables and dates are out of date for the same reason."""
+    lake = new_lake(quiet_seconds="0")
+    lake.put(landed("customer", DAY, "c", person(1, 0, T0), person(2, 0, T0)))
+    lake.put(landed("accelerometer", DAY, "a", phone(1, 0), phone(2, 0)))
+    lake.catch_up()
+    for updated in (1, 2):
+        lake.put(landed("customer", DAY, f"u{updated}", person(updated, 1, None)))
+        for _ in range(3):
+            (request,) = tick(lake, instance).run_requests
+            assert request.job_name == "catch_up"
+            instance.create_run_for_job(
+                lake.defs.resolve_job_def("catch_up"),
+                tags=request.tags,
+                status=dg.DagsterRunStatus.FAILURE,
+            )
+        with pytest.raises(StediError, match="after 3 failed runs"):
+            tick(lake, instance)
+
+
+def test_failures_before_a_success_are_not_counted(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects())
+    (request,) = tick(lake, instance).run_requests
+    job, states = lake.defs.resolve_job_def(request.job_name), dg.DagsterRunStatus
+    for status in (states.FAILURE, states.FAILURE, states.SUCCESS, states.FAILURE):
+        instance.create_run_for_job(job, tags=request.tags, status=status)
+    assert tick(lake, instance).run_requests[0].tags == request.tags
+
+
+@pytest.mark.parametrize("cursor", ["abc", " ", '{"tick": 3}', "-1", "1e3", "²"])
+def test_a_cursor_that_is_damaged_starts_anew(lake, instance, cursor):
+    assert int(tick(lake, instance, cursor).cursor.split()[0]) == 1
+
+
+def test_a_run_that_was_created_and_never_started_holds_up_nothing_for_long(
+    new_lake, instance, monkeypatch
+):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects())
+    job = lake.defs.resolve_job_def("catch_up")
+    instance.create_run_for_job(
+        job, status=dg.DagsterRunStatus.NOT_STARTED, tags={WORK_TAG: "requested by the sensor"}
+    )
+    assert tick(lake, instance).skip_reason
+    monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
+    assert tick(lake, instance).run_requests
 
 
 def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):

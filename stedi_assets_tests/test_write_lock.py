@@ -1,7 +1,8 @@
 """The lock of a table: one holder at a time, taken over when its holder is dead, and only then."""
 
 import threading
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
@@ -59,6 +60,17 @@ def test_the_lock_of_a_dead_writer_is_taken_over(lake, monkeypatch):
     with write_lock(lake.lake, "a_table"):
         pass
     assert locks(lake) == []
+
+
+def test_a_lock_from_the_future_is_taken_over(lake):
+    """S3's clock was set back since its holder was killed."""
+    now = datetime.now(UTC)
+    found = {
+        "ETag": "e",
+        "LastModified": now + timedelta(hours=1),
+        "ResponseMetadata": {"HTTPHeaders": {"date": format_datetime(now, usegmt=True)}},
+    }
+    assert module._condition(found) == {"IfMatch": "e"}
 
 
 def test_a_live_writer_keeps_its_lock_for_longer_than_a_lease(lake, monkeypatch):

@@ -1,6 +1,7 @@
 """The jobs: the graph for chosen dates, and what is out of date of any table and date."""
 
 import functools
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
@@ -20,6 +21,7 @@ from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
 from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
 
+_LOG = logging.getLogger(__name__)
 RUN_ATTEMPTS = 3
 Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
@@ -167,7 +169,8 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:
     """A function that does a run in this process; StediError where it fails each time.
 
-    A refresh is tried once: it tries everything by itself.
+    A refresh is tried once: it tries everything by itself. Where Dagster's database takes no
+    events (its disk is full), the run is done with one in memory: nobody's withdrawal waits for it.
     """
 
     @functools.cache
@@ -186,7 +189,13 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
                     **run_arguments(planned),
                 )
             except Exception as error:  # not the run's: Dagster's own, or its database's
-                raise StediError(f"{planned} failed: {redacted_message(error)}") from None
+                why = redacted_message(error)
+                if instance.is_ephemeral:
+                    raise StediError(f"{planned} failed: {why}") from None
+                _LOG.warning("Dagster's database takes no events (%s): done without it.", why)
+                with dg.DagsterInstance.ephemeral() as in_memory:
+                    run_here(defs, in_memory)(planned)
+                return
             if result.success:
                 return
             if attempt == attempts:

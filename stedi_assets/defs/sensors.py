@@ -290,13 +290,13 @@ def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:
 def _first_with_retries_left(
     context: dg.SensorEvaluationContext, requests: Iterable[dg.RunRequest]
 ) -> tuple[dg.RunRequest | None, list[dg.RunRequest]]:
-    """The first request that has not failed too often, and those before it."""
+    """The first request that did not fail too often the last times, and those before it."""
     given_up: list[dg.RunRequest] = []
     for request in requests:
-        filters = dg.RunsFilter(
-            tags={WORK_TAG: request.tags[WORK_TAG]}, statuses=[dg.DagsterRunStatus.FAILURE]
-        )
-        if context.instance.get_runs_count(filters) < RUN_ATTEMPTS:
+        same = dg.RunsFilter(tags={WORK_TAG: request.tags[WORK_TAG]})
+        last = context.instance.get_runs(same, limit=RUN_ATTEMPTS)
+        failed = [run for run in last if run.status is dg.DagsterRunStatus.FAILURE]
+        if len(failed) < RUN_ATTEMPTS:
             return request, given_up
         given_up.append(request)
     return None, given_up

@@ -180,13 +180,13 @@ def read_objects(
                 frames.append(read.frame.withColumn("ingest_date", of_day))
                 files += read.files
                 refused += read.refused
-    return LandedRecords(_union(frames[1:] or frames), files, refused)
+    return LandedRecords(union_all(frames[1:] or frames), files, refused)
 
 
-def _union(frames: Sequence["DataFrame"]) -> "DataFrame":
+def union_all(frames: Sequence["DataFrame"]) -> "DataFrame":
     """All rows of some DataFrames (at least one); in halves, since an engine's stack ends at some
     hundred unions of unions."""
     if len(frames) == 1:
         return frames[0]
     half = len(frames) // 2
-    return _union(frames[:half]).unionAll(_union(frames[half:]))
+    return union_all(frames[:half]).unionAll(union_all(frames[half:]))
