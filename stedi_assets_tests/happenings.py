@@ -132,4 +132,5 @@ SPANS = st.tuples(st.sampled_from(DAYS), st.sampled_from(DAYS)).map(sorted)
 BY_HAND = st.tuples(SPANS, st.sets(st.sampled_from(NAMES), min_size=1).map(sorted))
 WHOLE = st.tuples(SPANS, st.just(NAMES))
 COMMANDS = st.one_of(BY_HAND, WHOLE, st.none())
-LOSSES = ["entry", "file", "log entry", "table", "_stedi", "dagster", "process"]
+LOSSES = ["entry", "file", "log entry", "checkpoint", "table", "_stedi", "dagster", "process"]
+LOSSES += ["end of a file"]

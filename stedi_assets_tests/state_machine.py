@@ -56,6 +56,15 @@ def compact_or_roll_back(store: Any, path: str, back: int) -> None:
         delta.optimize.compact()
 
 
+def is_of(what: str, key: str) -> bool:
+    """Whether an object in a table's folder is of the kind that is lost."""
+    log = "/_delta_log/" in key
+    if what in ("file", "end of a file"):
+        return not log
+    checkpoint = ".checkpoint." in key
+    return what == "table" or (log and checkpoint == (what == "checkpoint"))
+
+
 class World(RuleBasedStateMachine):
     """A lake, who works on it, and what they do; no rule of its own."""
 
@@ -251,13 +260,13 @@ class Lakehouse(World):
             one = [found[nth % len(found)]] if found else []
             self.lake.lake.delete(found if what == "_stedi" else one)
         else:
-            found = self.keys(f"{TABLES[name].path}/")
-            if what != "table":
-                in_log = what == "log entry"
-                files = [k for k in found if ("/_delta_log/" in k) == in_log]
-                files = [k for k in files if not in_log or k.endswith(".json")]
-                found = [files[nth % len(files)]] if files else []
-            self.lake.lake.delete(found)
+            found = [k for k in self.keys(f"{TABLES[name].path}/") if is_of(what, k)]
+            one = found if what == "table" else [found[nth % len(found)]] if found else []
+            if what == "end of a file":
+                for key in one:
+                    self.lake.lake.put(key, (self.lake.lake.get(key) or (b"",))[0][:-8])
+            else:
+                self.lake.lake.delete(one)
 
     # ------------------------------------------------------------------ what must be
 
