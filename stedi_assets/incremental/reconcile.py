@@ -194,7 +194,7 @@ def catch_up(
         say(line)
     if failed:
         raise StediError(
-            f"{len(failed)} runs failed (listed above); everything else is up to date. Fix the"
-            " cause and run `stedi catch-up` again."
+            f"{len(failed)} runs failed (listed above); the others were done. Fix the cause and run"
+            " `stedi catch-up` again."
         )
     return runs
