@@ -179,11 +179,20 @@ def test_whole_numbers_from_athena_stay_exact_beside_nulls(stedi, monkeypatch, r
         ({"STEDI_LAKE": "data"}, "is not an S3 location"),
         ({"STEDI_LAKE": "s3://nosuch"}, "there is no such bucket"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the keys are refused"),
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, "The AWS settings do not work for S3"),
+        ({"AWS_ENDPOINT_URL": "me:hidden@localhost:9000"}, "do not work for S3"),
+        ({"AWS_ENDPOINT_URL": "http://me:hidden@127.0.0.1:9"}, "No S3 answers at http://…@127."),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, "127.0.0.1:99999"),
+        ({"AWS_ENDPOINT_URL": "http://[::1"}, "The AWS settings do not work for S3"),
     ],
 )
 def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
+    elsewhere = {"STEDI_LAKE": "s3://stedi/x", "AWS_ENDPOINT_URL_S3": "", "STEDI_EMBEDDED": ""}
+    if "AWS_ENDPOINT_URL" in environ:
+        environ = elsewhere | environ
     done = subprocess.run([STEDI, "tables"], env=os.environ | environ, capture_output=True)
     assert done.returncode == 1
+    assert b"hidden" not in done.stderr
     assert said in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
 
