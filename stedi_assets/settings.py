@@ -15,6 +15,7 @@ from stedi_assets.errors import SettingsError, shown_address
 EMBEDDED_BUCKET = "stedi"
 EMBEDDED_SALT = "stedi-embedded-lake"
 MIN_SALT_LENGTH = 16
+DATE_PATTERN = r"[1-9]\d{3}-\d{2}-\d{2}"
 EMBEDDED_HINT = (
     "Start the embedded lake around your command, `stedi local -- COMMAND…`,"
     " or say with STEDI_LAKE=s3://bucket/prefix where your lake is."
@@ -95,7 +96,7 @@ def today() -> date:
 def _date(environ: Mapping[str, str], name: str, default: date) -> date:
     text = environ.get(name) or default.isoformat()
     try:
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        if not re.fullmatch(DATE_PATTERN, text):
             raise ValueError(text)
         value = date.fromisoformat(text)
     except ValueError:

@@ -17,6 +17,7 @@ SALT = "sixteen letters."
         ({"STEDI_LAKE": "s3://B!"}, "is not an S3 location"),
         ({"STEDI_LAKE": "s3://bucket/a\nb"}, "is not an S3 location"),
         ({"STEDI_FIRST_INGEST_DATE": "18.6.2022"}, "is not a date"),
+        ({"STEDI_FIRST_INGEST_DATE": "0001-01-01"}, "is not a date"),
         ({"STEDI_FIRST_INGEST_DATE": "2199-01-01"}, "lies in the future"),
         ({"STEDI_CONSENT_SCOPE": "all"}, "is not one of: customer, reading"),
         ({"STEDI_SPARK": "yarn"}, "is not one of: embedded"),
