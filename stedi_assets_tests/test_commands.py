@@ -225,6 +225,34 @@ def test_a_dagster_home_that_cannot_be_is_one_line(stedi, command, home, said):
     assert output.count("\n") == 1
 
 
+WRONG_CONFIGS = [
+    *(b"telemetri: {}\n", b"telemetry:\n  enabled: secret\n", b"a: [\n", b"- secret\n", b"\xff"),
+    b"storage:\n  sqlite:\n    base_dir:\n      env: NO_SUCH_VARIABLE\n",
+    b"run_storage:\n  module: nosuch\n  class: X\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "config"),
+    [
+        ("catch-up", WRONG_CONFIGS[0]),
+        ("rebuild", WRONG_CONFIGS[0]),
+        *(("forget", config) for config in WRONG_CONFIGS),
+    ],
+    ids=range(9),
+)
+def test_a_dagster_yaml_that_is_wrong_is_one_line_and_nothing_goes_on(
+    stedi, tmp_path, monkeypatch, command, config
+):
+    (tmp_path / "dagster.yaml").write_bytes(config)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    result = CliRunner().invoke(main, [command], input="ann@example.com\n")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/dagster.yaml is wrong (" in result.output
+    assert result.output.count("\n") == 1
+    assert "secret" not in result.output
+
+
 def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(stedi):
     empty = "(SELECT count(*) AS n FROM customer_landing WHERE email <> 'insert into')"
     code, said = stedi("query", empty, "--format", "csv")

@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stedi_assets.errors import RunInProgressError, StediError
+from stedi_assets.errors import RunInProgressError, SettingsError, StediError
 from stedi_assets.settings import dagster_home, load_settings, today
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
     """Dagster's instance of DAGSTER_HOME; one in memory where none is set.
 
     Also, with a warning, where its database cannot be read: nothing of the lake follows from it,
-    and nobody's withdrawal waits for it.
+    and nobody's withdrawal waits for it. SettingsError where dagster.yaml is wrong: then the runs
+    that are in progress are somewhere else.
     """
     import dagster as dg
 
@@ -109,9 +111,11 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
             if home is None:
                 instance = stack.enter_context(dg.DagsterInstance.ephemeral())
             else:
-                instance = stack.enter_context(dg.DagsterInstance.get())
+                instance = stack.enter_context(_open_instance(home))
                 instance.get_runs(limit=1)
                 instance.all_asset_keys()
+        except SettingsError:
+            raise
         except Exception as error:  # of whichever database
             warn(
                 f"Dagster's database of DAGSTER_HOME={home} cannot be read"
@@ -120,6 +124,30 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
             )
             instance = stack.enter_context(dg.DagsterInstance.ephemeral())
         yield instance
+
+
+def _open_instance(home: Path) -> "DagsterInstance":
+    """Dagster's instance of a home; SettingsError where its dagster.yaml is wrong."""
+    import dagster as dg
+    from dagster._check import CheckError
+    from dagster._core.errors import DagsterInvalidConfigError
+    from dagster._core.instance.config import dagster_instance_config
+
+    file = home / "dagster.yaml"
+    is_read = not file.exists()
+    try:
+        if not is_read:
+            dagster_instance_config(str(home))  # it asks no database yet
+            is_read = True
+        return dg.DagsterInstance.get()
+    except Exception as error:
+        if is_read and not isinstance(error, DagsterInvalidConfigError | CheckError | ImportError):
+            raise
+        # Not its text: that quotes the value, which may be a password.
+        raise SettingsError(
+            f"{file} is wrong ({type(error).__name__}): correct it. `dagster instance info` says"
+            " where."
+        ) from None
 
 
 def runs_in_progress() -> list[str]:
