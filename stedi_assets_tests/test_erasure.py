@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import re
 import threading
 import uuid
@@ -386,8 +387,9 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
     assert before in everything_in(lake, "")
 
 
+@pytest.mark.parametrize("events", ["kept", "lost", "damaged"])
 def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
-    lake, monkeypatch, tmp_path
+    lake, monkeypatch, tmp_path, events
 ):
     from stedi_assets.definitions import defs
 
@@ -398,6 +400,12 @@ def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
         job = defs.resolve_job_def("catch_up")
         dead = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         instance.report_engine_event("started", dead)
+    file = tmp_path / f"history/runs/{dead.run_id}.db"
+    if events != "kept":
+        for part in file.parent.glob(f"{file.name}*"):
+            part.unlink()
+    if events == "damaged":
+        file.write_bytes(os.urandom(8192))
     result = CliRunner().invoke(main, ["forget"], input="p1@example.com")
     assert f"Run {dead.run_id} is " in result.output
     monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
