@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
+from click.testing import CliRunner
 from pyarrow.parquet import ParquetWriter
 
+from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import InputsChangedError
 from stedi_assets.lakehouse.client import GoneError
@@ -135,6 +138,15 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_and_nothing_else(monk
         living.kill()
         for process in (living, killed):
             process.communicate()
+
+
+@pytest.mark.parametrize("command", ["tables", "audit", "query", "rebuild"])
+def test_what_a_killed_process_left_is_deleted_by_every_command(lake, command):
+    left = Path(tempfile.mkdtemp(prefix="stedi-scratch-"))
+    (left / "rows.parquet").write_text("of somebody")
+    arguments = [command, "SHOW TABLES"] if command == "query" else [command]
+    CliRunner().invoke(main, arguments, input="ann@example.com")
+    assert not left.exists()
 
 
 def test_a_copy_that_somebody_deleted_is_fetched_again(lake, lakehouse):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stedi_assets.errors import RunInProgressError, SettingsError, StediError
+from stedi_assets.scratch import delete_leftovers
 from stedi_assets.settings import dagster_home, load_settings, today
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ class CommandGroup(click.Group):
     """Commands whose StediError is one line on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that `ctx` names."""
+        """Run the command that `ctx` names; first, what a killed process left goes."""
+        delete_leftovers()
         try:
             return super().invoke(ctx)
         except StediError as error:
