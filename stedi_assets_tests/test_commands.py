@@ -197,6 +197,51 @@ def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
     assert done.stderr.count(b"\n") == 1
 
 
+def into_a_full_disk(command: list[str], **environ: str) -> subprocess.CompletedProcess:
+    with open("/dev/full", "w") as full:
+        return subprocess.run(
+            command, env=os.environ | environ, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full device")
+@pytest.mark.parametrize(
+    "command",
+    [["query", "SHOW TABLES", "--format", "csv"], ["tables"], ["audit", "--json"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_for_which_there_is_no_room_is_one_line(lake, command, unbuffered):
+    done = into_a_full_disk([STEDI, *command], PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == "stedi: The output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_output_that_its_encoding_cannot_hold_is_one_line(lake, form):
+    command = [STEDI, "query", "SELECT 'caf\u00e9' AS a", "--format", form]
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "stedi: The output's encoding, ascii, does not hold every character of it: set"
+        " PYTHONIOENCODING=utf-8.\n"
+    )
+
+
+def test_a_reader_that_wants_no_more_is_no_error_of_ours(lake):
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"{STEDI} query 'SELECT explode(sequence(1, 99999))' --format csv | head -1",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+
+
 def test_a_query_opens_only_the_tables_that_it_names(stedi, monkeypatch):
     opened = []
     log = Lakehouse.log

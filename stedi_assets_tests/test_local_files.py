@@ -195,7 +195,7 @@ def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatc
 def test_a_folder_that_cannot_be_written_is_said_in_a_line():
     program = (
         "from stedi_assets.errors import StediError\n"
-        "import tempfile; tempfile.tempdir = '/nowhere'\n"
+        "import os, tempfile; os.environ.pop('TMPDIR', None); tempfile.tempdir = '/nowhere'\n"
         "from stedi_assets.scratch import scratch_folder\n"
         "try: scratch_folder()\n"
         "except StediError as error: print(error)"

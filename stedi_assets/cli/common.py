@@ -1,7 +1,10 @@
 """What the commands share: the group, examples in the help, opening the lake, refusals."""
 
+import errno
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,28 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 
+@contextmanager
+def _translate_output_errors() -> Iterator[None]:
+    """Raise what keeps standard output from taking a command's text as a StediError."""
+    try:
+        yield
+        sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        if (sys.stdout.encoding or "").lower().startswith("utf"):
+            raise
+        raise StediError(
+            f"The output's encoding, {sys.stdout.encoding}, does not hold every character of it:"
+            " set PYTHONIOENCODING=utf-8."
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise  # a pipe that nobody reads is click's
+        with suppress(OSError), open(os.devnull, "w") as nothing:
+            # What is left in the buffer would fail again when Python ends.
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise StediError(f"The output cannot be written: {error.strerror}.") from error
+
+
 class CommandGroup(click.Group):
     """Commands whose StediError is one line on stderr and exit code 1."""
 
@@ -23,7 +48,8 @@ class CommandGroup(click.Group):
         """Run the command that `ctx` names; first, what a killed process left goes."""
         delete_leftovers()
         try:
-            return super().invoke(ctx)
+            with _translate_output_errors():
+                return super().invoke(ctx)
         except StediError as error:
             click.echo(f"stedi: {error}", err=True)
             ctx.exit(1)
