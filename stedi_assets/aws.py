@@ -4,13 +4,14 @@ The SDK finds credentials and endpoints itself. `AWS_ENDPOINT_URL_GLUE` and `AWS
 name another endpoint for one service; `AWS_ENDPOINT_URL` is taken for all of them, S3 included.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import StediError, shown_address
 
 
 def aws_client(service: str, region: str) -> Any:
@@ -32,7 +33,13 @@ def aws_client(service: str, region: str) -> Any:
     try:
         return boto3.session.Session().client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise StediError(f"The AWS settings do not work for {service}: {error}") from None
+        raise bad_aws_settings(service, error) from None
+
+
+def bad_aws_settings(service: str, error: Exception) -> StediError:
+    """The error for settings of which the SDK makes no client: an endpoint that is none, say."""
+    text = re.sub(r"\S*://\S+|\S+@\S+", lambda match: shown_address(match[0]), str(error))
+    return StediError(f"The AWS settings do not work for {service}: {text}")
 
 
 @contextmanager

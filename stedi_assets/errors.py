@@ -1,4 +1,6 @@
-"""The project's errors: one line for a person."""
+"""The project's errors: one line for a person, and addresses as such a line may show them."""
+
+import re
 
 
 class StediError(RuntimeError):
@@ -18,3 +20,13 @@ class RunInProgressError(StediError):
 
 class SettingsError(StediError):
     """A setting that is missing or has a value that it cannot have."""
+
+
+def shown_address(address: str) -> str:
+    """An address without user, password and parameters (a token), which may be secret."""
+    scheme, mark, rest = address.partition("://") if "://" in address else ("", "", address)
+    shown = re.split(r"/?[;?]", rest, maxsplit=1)[0]
+    if "@" in rest:
+        # One in the parameters may be a password's, too: then nothing is shown.
+        shown = f"…@{shown.rpartition('@')[2]}" if "@" in shown else "…"
+    return f"{scheme}{mark}{shown}"

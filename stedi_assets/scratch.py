@@ -18,7 +18,8 @@ _PREFIX = "stedi-scratch-"
 def scratch_folder() -> Path:
     """The folder, in the system's one for temporary files (TMPDIR), made when it is first used.
 
-    Records of people lie in it, so what a killed process left there is deleted by the next one.
+    Records of people lie in it, so what a killed process left there is deleted by the next one
+    and by every command.
     StediError where it cannot be made.
     """
     wanted = os.environ.get("TMPDIR")
@@ -55,7 +56,7 @@ def translate_disk_errors() -> Iterator[None]:
 
 @functools.cache
 def _folder_of(pid: int) -> Path:
-    _delete_leftovers()
+    delete_leftovers()
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
         # Locked as long as the process is. systemd's cleaner leaves a locked folder alone, too.
@@ -73,8 +74,12 @@ def _delete(folder: Path, pid: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _delete_leftovers() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+def delete_leftovers() -> None:
+    """Delete what killed processes of this user left; what cannot be deleted stays."""
+    folders: list[Path] = []
+    with suppress(OSError):  # no folder for temporary files: whoever needs one says so
+        folders = list(Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"))
+    for folder in folders:
         with suppress(OSError):  # its process lives, or another deletes it
             lock = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
             try:

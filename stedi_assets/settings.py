@@ -10,11 +10,12 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from stedi_assets.errors import SettingsError
+from stedi_assets.errors import SettingsError, shown_address
 
 EMBEDDED_BUCKET = "stedi"
 EMBEDDED_SALT = "stedi-embedded-lake"
 MIN_SALT_LENGTH = 16
+DATE_PATTERN = r"[1-9]\d{3}-\d{2}-\d{2}"
 EMBEDDED_HINT = (
     "Start the embedded lake around your command, `stedi local -- COMMAND…`,"
     " or say with STEDI_LAKE=s3://bucket/prefix where your lake is."
@@ -95,7 +96,7 @@ def today() -> date:
 def _date(environ: Mapping[str, str], name: str, default: date) -> date:
     text = environ.get(name) or default.isoformat()
     try:
-        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+        if not re.fullmatch(DATE_PATTERN, text):
             raise ValueError(text)
         value = date.fromisoformat(text)
     except ValueError:
@@ -128,7 +129,7 @@ def _lake(uri: str) -> tuple[str, str]:
     match = re.fullmatch(r"s3://([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(.*))?", uri)
     if not match:
         raise SettingsError(
-            f"STEDI_LAKE={uri!r} is not an S3 location: write it as s3://bucket or"
+            f"STEDI_LAKE={shown_address(uri)!r} is not an S3 location: write it as s3://bucket or"
             " s3://bucket/prefix, or leave it unset for the embedded lake."
         )
     prefix = (match[2] or "").removesuffix("/")
@@ -156,7 +157,7 @@ def _matching(environ: Mapping[str, str], name: str, pattern: str, form: str) ->
     """A setting that is unset or has a form, which `form` says to a person."""
     value = environ.get(name) or None
     if value is not None and not re.fullmatch(pattern, value):
-        raise SettingsError(f"{name}={value!r} is not {form}.")
+        raise SettingsError(f"{name}={shown_address(value)!r} is not {form}.")
     return value
 
 
@@ -173,8 +174,8 @@ def _spark(environ: Mapping[str, str]) -> str:
         r"embedded|sc://\S+:\d+(/\S*)?|local(\[(\*|\d+)\])?|spark://\S+:\d+", value
     ):
         raise SettingsError(
-            f"STEDI_SPARK={value!r} is not one of: embedded, sc://host:port, local[*],"
-            " spark://host:port."
+            f"STEDI_SPARK={shown_address(value)!r} is not one of: embedded, sc://host:port,"
+            " local[*], spark://host:port."
         )
     return value
 

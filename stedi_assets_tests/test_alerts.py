@@ -322,3 +322,13 @@ def test_a_target_that_cannot_be_is_named_without_its_keys(
     with pytest.raises(StediError, match=r"^Not delivered: JSON\.") as undelivered:
         alerts.send_test()
     assert "secret" not in str(undelivered.value)
+
+
+@pytest.mark.parametrize("url", ["mailto:me:secret@smtp", "secret", "me:secret@host://x"])
+def test_of_a_target_without_a_scheme_only_its_number_is_told(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("STEDI_ALERTS", url)
+    with pytest.raises(StediError, match="URL 1 is none") as refused:
+        alerts.send_test()
+    assert "secret" not in str(refused.value)

@@ -179,13 +179,67 @@ def test_whole_numbers_from_athena_stay_exact_beside_nulls(stedi, monkeypatch, r
         ({"STEDI_LAKE": "data"}, "is not an S3 location"),
         ({"STEDI_LAKE": "s3://nosuch"}, "there is no such bucket"),
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the keys are refused"),
+        ({"AWS_ENDPOINT_URL": "localhost:9000"}, "The AWS settings do not work for S3"),
+        ({"AWS_ENDPOINT_URL": "me:hidden@localhost:9000"}, "do not work for S3"),
+        ({"AWS_ENDPOINT_URL": "http://me:hidden@127.0.0.1:9"}, "No S3 answers at http://…@127."),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, "127.0.0.1:99999"),
+        ({"AWS_ENDPOINT_URL": "http://[::1"}, "The AWS settings do not work for S3"),
     ],
 )
 def test_a_lake_that_cannot_be_had_is_one_line(environ, said):
+    elsewhere = {"STEDI_LAKE": "s3://stedi/x", "AWS_ENDPOINT_URL_S3": "", "STEDI_EMBEDDED": ""}
+    if "AWS_ENDPOINT_URL" in environ:
+        environ = elsewhere | environ
     done = subprocess.run([STEDI, "tables"], env=os.environ | environ, capture_output=True)
     assert done.returncode == 1
+    assert b"hidden" not in done.stderr
     assert said in done.stderr.decode()
     assert done.stderr.count(b"\n") == 1
+
+
+def into_a_full_disk(command: list[str], **environ: str) -> subprocess.CompletedProcess:
+    with open("/dev/full", "w") as full:
+        return subprocess.run(
+            command, env=os.environ | environ, stdout=full, stderr=subprocess.PIPE, text=True
+        )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a full device")
+@pytest.mark.parametrize(
+    "command",
+    [["query", "SHOW TABLES", "--format", "csv"], ["tables"], ["audit", "--json"]],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_for_which_there_is_no_room_is_one_line(lake, command, unbuffered):
+    done = into_a_full_disk([STEDI, *command], PYTHONUNBUFFERED=unbuffered)
+    assert done.returncode == 1
+    assert done.stderr == "stedi: The output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("form", ["table", "csv"])
+def test_output_that_its_encoding_cannot_hold_is_one_line(lake, form):
+    command = [STEDI, "query", "SELECT 'caf\u00e9' AS a", "--format", form]
+    environ = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "stedi: The output's encoding, ascii, does not hold every character of it: set"
+        " PYTHONIOENCODING=utf-8.\n"
+    )
+
+
+def test_a_reader_that_wants_no_more_is_no_error_of_ours(lake):
+    done = subprocess.run(
+        [
+            "bash",
+            "-c",
+            f"{STEDI} query 'SELECT explode(sequence(1, 99999))' --format csv | head -1",
+        ],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_a_query_opens_only_the_tables_that_it_names(stedi, monkeypatch):
@@ -214,6 +268,34 @@ def test_a_dagster_home_that_cannot_be_is_one_line(stedi, command, home, said):
     assert code == 1
     assert said in output
     assert output.count("\n") == 1
+
+
+WRONG_CONFIGS = [
+    *(b"telemetri: {}\n", b"telemetry:\n  enabled: secret\n", b"a: [\n", b"- secret\n", b"\xff"),
+    b"storage:\n  sqlite:\n    base_dir:\n      env: NO_SUCH_VARIABLE\n",
+    b"run_storage:\n  module: nosuch\n  class: X\n",
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "config"),
+    [
+        ("catch-up", WRONG_CONFIGS[0]),
+        ("rebuild", WRONG_CONFIGS[0]),
+        *(("forget", config) for config in WRONG_CONFIGS),
+    ],
+    ids=range(9),
+)
+def test_a_dagster_yaml_that_is_wrong_is_one_line_and_nothing_goes_on(
+    stedi, tmp_path, monkeypatch, command, config
+):
+    (tmp_path / "dagster.yaml").write_bytes(config)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    result = CliRunner().invoke(main, [command], input="ann@example.com\n")
+    assert result.exit_code == 1
+    assert f"{tmp_path}/dagster.yaml is wrong (" in result.output
+    assert result.output.count("\n") == 1
+    assert "secret" not in result.output
 
 
 def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(stedi):

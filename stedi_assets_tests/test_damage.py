@@ -23,6 +23,7 @@ from stedi_assets.lakehouse.delta_commit import write_checkpoint
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy import vacuum
+from stedi_assets.privacy.audit import audit_rows
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
@@ -357,6 +358,38 @@ def test_what_is_kept_is_json_of_another_shape(lake, key, damaged):
     three_days(lake)
     lake.lake.put(key, damaged)
     up_to_date(as_a_new_process(lake))
+
+
+AUDIT_ROW = {"when": "2026-01-01T00:00:00+00:00", "command": "stedi forget", "subject_id": "s"}
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        *("", "{", "{}", "[]", "7", "null", '{"when":"x"}', "[" * 100_000),
+        json.dumps(AUDIT_ROW | {"subject_id": 7}),
+        json.dumps(AUDIT_ROW | {"rows": [1]}),
+        json.dumps(AUDIT_ROW | {"rows": {"customer_landing": "1"}}),
+        json.dumps(AUDIT_ROW | {"unreadable_objects": 1}),
+    ],
+    ids=range(12),
+)
+def test_an_audit_row_that_is_none_is_left_out_with_a_warning(lake, caplog, damaged):
+    lake.lake.put("_stedi/audit/1.json", damaged.encode())
+    lake.lake.put("_stedi/audit/2.json", json.dumps(AUDIT_ROW).encode())
+    assert audit_rows(lake.lake) == [AUDIT_ROW]
+    assert "_stedi/audit/1.json is damaged" in caplog.text
+    result = CliRunner().invoke(main, ["audit"])
+    assert result.exit_code == 0, result.exception
+    assert "stedi forget" in result.output
+
+
+def test_nobody_waits_for_an_audit_row_that_is_none(lake):
+    three_days(lake)
+    lake.lake.put("_stedi/audit/1.json", b'{"when":"x"}')
+    lake.put(WITHDRAWN)
+    assert CliRunner().invoke(main, ["catch-up"]).exit_code == 0
+    up_to_date(lake)
 
 
 def test_a_log_entry_with_an_action_that_says_nothing(lake):

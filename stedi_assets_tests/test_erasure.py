@@ -3,15 +3,18 @@
 import gzip
 import io
 import json
+import os
 import re
 import threading
 import time
 import uuid
 from datetime import timedelta
+from types import SimpleNamespace
 
 import dagster as dg
 import pyarrow.parquet as pq
 import pytest
+from botocore.exceptions import ClientError
 from click.testing import CliRunner
 from deltalake import DeltaTable
 from hypothesis import given
@@ -21,6 +24,7 @@ from stedi_assets.cli.main import main
 from stedi_assets.defs import liveness
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.delta_log import entry_actions
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.whose_record import Person, redact
@@ -388,8 +392,9 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
     assert before in everything_in(lake, "")
 
 
+@pytest.mark.parametrize("events", ["kept", "lost", "damaged"])
 def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
-    lake, monkeypatch, tmp_path
+    lake, monkeypatch, tmp_path, events
 ):
     from stedi_assets.definitions import defs
 
@@ -400,6 +405,12 @@ def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
         job = defs.resolve_job_def("catch_up")
         dead = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         instance.report_engine_event("started", dead)
+    file = tmp_path / f"history/runs/{dead.run_id}.db"
+    if events != "kept":
+        for part in file.parent.glob(f"{file.name}*"):
+            part.unlink()
+    if events == "damaged":
+        file.write_bytes(os.urandom(8192))
     result = CliRunner().invoke(main, ["forget"], input="p1@example.com")
     assert f"Run {dead.run_id} is " in result.output
     monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
@@ -479,3 +490,77 @@ def test_what_leaves_a_table_leaves_it_by_s3s_clock(lake):
     left = [a for kind, a in entry_actions(lake.lake.get(newest)[0]) if kind == "remove"]
     ahead = time.time() - left[0]["deletionTimestamp"] / 1000
     assert 7_000 < ahead < 7_300
+
+
+def begin_upload(lake, path: str) -> None:
+    """As `stedi land` leaves it that is killed between two parts."""
+    client, address = lake.lake.client, {"Bucket": "stedi", "Key": lake.settings.key(path)}
+    address["UploadId"] = client.create_multipart_upload(**address)["UploadId"]
+    client.upload_part(**address, PartNumber=1, Body=person(1, 0, 1).encode())
+
+
+def uploads_in(lake) -> list[str]:
+    prefix = lake.settings.key("")
+    answer = lake.lake.client.list_multipart_uploads(Bucket="stedi", Prefix=prefix)
+    return [upload["Key"].removeprefix(prefix) for upload in answer.get("Uploads", ())]
+
+
+@pytest.mark.parametrize("command", ["erase", "forget"])
+def test_uploads_that_were_cut_short_go(new_lake, command):
+    other = new_lake()
+    begin_upload(other, "landing/a.json")
+    lake = new_lake()
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
+    for path in (f"landing/customer/ingest_date={DATES[0]}/big.json", "trusted/x", "_stedi/y"):
+        begin_upload(lake, path)
+    if command == "erase":
+        assert "Ended 3 uploads that were cut short." in run("erase", "--now")
+    else:
+        run("forget", email="p1@example.com")
+    assert uploads_in(lake) == []
+    assert uploads_in(other) == ["landing/a.json"]
+
+
+def test_an_upload_that_may_be_under_way_stays_for_a_day(lake, monkeypatch):
+    begin_upload(lake, "landing/a.json")
+    assert vacuum.purge(lake.pipeline, timedelta(7)).uploads == 0
+    now = lake.lake.now()
+    for age, left in ((timedelta(hours=23), 1), (timedelta(hours=25), 0)):
+        monkeypatch.setattr(ObjectStore, "now", lambda _self, age=age: now + age)
+        vacuum.purge(lake.pipeline, timedelta(7))
+        assert len(uploads_in(lake)) == left
+
+
+@pytest.mark.parametrize("operation", ["list_multipart_uploads", "abort_multipart_upload"])
+def test_where_s3_does_not_let_uploads_be_ended_it_is_a_warning(lake, monkeypatch, operation):
+    begin_upload(lake, "landing/a.json")
+    begin_upload(lake, "trusted/a.json")
+    client = lake.lake.client
+    may = client.abort_multipart_upload
+
+    def refuse(**arguments: str) -> object:
+        if "trusted" in arguments.get("Key", ""):
+            return may(**arguments)
+        answer = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+        raise ClientError(answer, operation)
+
+    if operation == "list_multipart_uploads":
+        monkeypatch.setattr(client, "get_paginator", without_uploads(client, refuse))
+    else:
+        monkeypatch.setattr(client, operation, refuse)
+    said = run("erase", "--now")
+    assert "AccessDenied" in said
+    assert "uploads that were cut short" in said
+    left = ["landing/a.json"] if operation[0] == "a" else ["landing/a.json", "trusted/a.json"]
+    assert sorted(uploads_in(lake)) == left
+
+
+def without_uploads(client, refuse):
+    """The client's `get_paginator`, which cannot list uploads."""
+    get_paginator = client.get_paginator
+
+    def get(operation: str) -> object:
+        refused = SimpleNamespace(paginate=refuse)
+        return refused if operation == "list_multipart_uploads" else get_paginator(operation)
+
+    return get

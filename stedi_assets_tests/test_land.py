@@ -148,7 +148,9 @@ def test_what_is_not_data_is_named_in_a_warning(s3: Any, prefix: str, source: An
     assert list(objects(s3, prefix)) == ["landing/customer/ingest_date=2022-06-18/a.json"]
 
 
-@pytest.mark.parametrize("text", ["2022-02-30", "2022-6-1", "yesterday", "", "20220618"])
+@pytest.mark.parametrize(
+    "text", ["2022-02-30", "2022-6-1", "yesterday", "", "20220618", "0001-01-01"]
+)
 def test_a_date_that_is_none_is_refused_before_anything_is_sent(
     s3: Any, prefix: str, source: Any, text: str
 ) -> None:

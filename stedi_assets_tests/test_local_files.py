@@ -5,14 +5,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
+from click.testing import CliRunner
 from pyarrow.parquet import ParquetWriter
 
+from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import InputsChangedError
 from stedi_assets.lakehouse.client import GoneError
@@ -137,6 +140,15 @@ def test_what_a_killed_process_left_is_deleted_by_the_next_and_nothing_else(monk
             process.communicate()
 
 
+@pytest.mark.parametrize("command", ["tables", "audit", "query", "rebuild"])
+def test_what_a_killed_process_left_is_deleted_by_every_command(lake, command):
+    left = Path(tempfile.mkdtemp(prefix="stedi-scratch-"))
+    (left / "rows.parquet").write_text("of somebody")
+    arguments = [command, "SHOW TABLES"] if command == "query" else [command]
+    CliRunner().invoke(main, arguments, input="ann@example.com")
+    assert not left.exists()
+
+
 def test_a_copy_that_somebody_deleted_is_fetched_again(lake, lakehouse):
     write(lakehouse, steps(lakehouse, *DAYS, count=3), *DAYS, rows=6)
     other = another_process(lake)
@@ -183,7 +195,7 @@ def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatc
 def test_a_folder_that_cannot_be_written_is_said_in_a_line():
     program = (
         "from stedi_assets.errors import StediError\n"
-        "import tempfile; tempfile.tempdir = '/nowhere'\n"
+        "import os, tempfile; os.environ.pop('TMPDIR', None); tempfile.tempdir = '/nowhere'\n"
         "from stedi_assets.scratch import scratch_folder\n"
         "try: scratch_folder()\n"
         "except StediError as error: print(error)"

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from stedi_assets.cli import output
+from stedi_assets.errors import StediError
 
 ANSWER = pa.table(
     {
@@ -83,3 +84,40 @@ def test_a_table_for_people_ends_after_a_thousand_rows_and_says_what_is_left_out
         "(1,200 rows)",
         "200 more are not shown: add LIMIT, or take --format csv or json.",
     ]
+
+
+FORMS = pytest.mark.parametrize("form", ["table", "csv", "json"])
+
+
+@FORMS
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([2**60], pa.timestamp("us", "UTC")),
+        pa.array([2**31 - 1], pa.date32()),
+        pa.array([[2**31 - 1]], pa.list_(pa.date32())),
+    ],
+    ids=str,
+)
+def test_a_date_beyond_the_year_9999_is_a_line_that_names_the_column(printed, form, values):
+    answer = pa.table({"n": [1], "far": values})
+    with pytest.raises(StediError, match=r"column far .* CAST\(far AS STRING\)"):
+        printed(answer, form)
+
+
+@FORMS
+def test_names_that_json_holds_once_are_refused_there(printed, form):
+    twice = pa.table([pa.array([1]), pa.array([2])], names=["n", "n"])
+    if form == "json":
+        with pytest.raises(StediError, match=r"Several columns are called n: .*\(AS\)"):
+            printed(twice, form)
+    else:
+        assert "n" in printed(twice, form)
+
+
+@FORMS
+def test_a_struct_with_two_fields_of_one_name_is_a_line(printed, form):
+    struct = pa.StructArray.from_arrays([pa.array([1]), pa.array([2])], names=["a", "a"])
+    with pytest.raises(StediError, match="column s "):
+        printed(pa.table({"s": struct}), form)

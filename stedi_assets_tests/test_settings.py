@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets.errors import SettingsError
+from stedi_assets.errors import SettingsError, shown_address
 from stedi_assets.settings import dagster_home, load_settings
 
 SALT = "sixteen letters."
@@ -17,6 +17,7 @@ SALT = "sixteen letters."
         ({"STEDI_LAKE": "s3://B!"}, "is not an S3 location"),
         ({"STEDI_LAKE": "s3://bucket/a\nb"}, "is not an S3 location"),
         ({"STEDI_FIRST_INGEST_DATE": "18.6.2022"}, "is not a date"),
+        ({"STEDI_FIRST_INGEST_DATE": "0001-01-01"}, "is not a date"),
         ({"STEDI_FIRST_INGEST_DATE": "2199-01-01"}, "lies in the future"),
         ({"STEDI_CONSENT_SCOPE": "all"}, "is not one of: customer, reading"),
         ({"STEDI_SPARK": "yarn"}, "is not one of: embedded"),
@@ -74,6 +75,36 @@ def test_a_salt_that_can_be_guessed_is_refused_and_not_shown():
     with pytest.raises(SettingsError, match=r"has 6 characters; .* at least 16") as error:
         load_settings({"STEDI_LAKE": "s3://bucket", "STEDI_SUBJECT_SALT": "secret"})
     assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"STEDI_SPARK": "sc://host/;token=secret"},
+        {"STEDI_SPARK": "sc://me:secret@host"},
+        {"STEDI_SPARK": "sc://host;token=x@secret"},
+        {"STEDI_SPARK": "me:secret@host:15002"},
+        {"STEDI_LAKE": "s3://key:sec/ret;secret@bucket"},
+        {"STEDI_EVENTS_QUEUE": "sqs://me:secret@host/queue"},
+    ],
+)
+def test_a_secret_in_a_wrong_address_is_not_shown(environ):
+    with pytest.raises(SettingsError, match="is not ") as error:
+        load_settings(environ)
+    assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("sc://spark:15002/;token=secret", "sc://spark:15002"),
+        ("http://me:se/c://ret@s3.example.com:9000", "http://…@s3.example.com:9000"),
+        ("http://127.0.0.1:9000", "http://127.0.0.1:9000"),
+        ("local[*]", "local[*]"),
+    ],
+)
+def test_of_an_address_is_shown_where_it_leads(address, shown):
+    assert shown_address(address) == shown
 
 
 def test_the_embedded_lake_takes_any_salt():

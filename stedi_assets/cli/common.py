@@ -1,26 +1,55 @@
 """What the commands share: the group, examples in the help, opening the lake, refusals."""
 
+import errno
+import os
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from stedi_assets.errors import RunInProgressError, StediError
+from stedi_assets.errors import RunInProgressError, SettingsError, StediError
+from stedi_assets.scratch import delete_leftovers
 from stedi_assets.settings import dagster_home, load_settings, today
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
 
+@contextmanager
+def _translate_output_errors() -> Iterator[None]:
+    """Raise what keeps standard output from taking a command's text as a StediError."""
+    try:
+        yield
+        sys.stdout.flush()
+    except UnicodeEncodeError as error:
+        if (sys.stdout.encoding or "").lower().startswith("utf"):
+            raise
+        raise StediError(
+            f"The output's encoding, {sys.stdout.encoding}, does not hold every character of it:"
+            " set PYTHONIOENCODING=utf-8."
+        ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise  # a pipe that nobody reads is click's
+        with suppress(OSError), open(os.devnull, "w") as nothing:
+            # What is left in the buffer would fail again when Python ends.
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        raise StediError(f"The output cannot be written: {error.strerror}.") from error
+
+
 class CommandGroup(click.Group):
     """Commands whose StediError is one line on stderr and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that `ctx` names."""
+        """Run the command that `ctx` names; first, what a killed process left goes."""
+        delete_leftovers()
         try:
-            return super().invoke(ctx)
+            with _translate_output_errors():
+                return super().invoke(ctx)
         except StediError as error:
             click.echo(f"stedi: {error}", err=True)
             ctx.exit(1)
@@ -99,7 +128,8 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
     """Dagster's instance of DAGSTER_HOME; one in memory where none is set.
 
     Also, with a warning, where its database cannot be read: nothing of the lake follows from it,
-    and nobody's withdrawal waits for it.
+    and nobody's withdrawal waits for it. SettingsError where dagster.yaml is wrong: then the runs
+    that are in progress are somewhere else.
     """
     import dagster as dg
 
@@ -109,9 +139,11 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
             if home is None:
                 instance = stack.enter_context(dg.DagsterInstance.ephemeral())
             else:
-                instance = stack.enter_context(dg.DagsterInstance.get())
+                instance = stack.enter_context(_open_instance(home))
                 instance.get_runs(limit=1)
                 instance.all_asset_keys()
+        except SettingsError:
+            raise
         except Exception as error:  # of whichever database
             warn(
                 f"Dagster's database of DAGSTER_HOME={home} cannot be read"
@@ -120,6 +152,30 @@ def dagster_instance() -> "Iterator[DagsterInstance]":
             )
             instance = stack.enter_context(dg.DagsterInstance.ephemeral())
         yield instance
+
+
+def _open_instance(home: Path) -> "DagsterInstance":
+    """Dagster's instance of a home; SettingsError where its dagster.yaml is wrong."""
+    import dagster as dg
+    from dagster._check import CheckError
+    from dagster._core.errors import DagsterInvalidConfigError
+    from dagster._core.instance.config import dagster_instance_config
+
+    file = home / "dagster.yaml"
+    is_read = not file.exists()
+    try:
+        if not is_read:
+            dagster_instance_config(str(home))  # it asks no database yet
+            is_read = True
+        return dg.DagsterInstance.get()
+    except Exception as error:
+        if is_read and not isinstance(error, DagsterInvalidConfigError | CheckError | ImportError):
+            raise
+        # Not its text: that quotes the value, which may be a password.
+        raise SettingsError(
+            f"{file} is wrong ({type(error).__name__}): correct it. `dagster instance info` says"
+            " where."
+        ) from None
 
 
 def runs_in_progress() -> list[str]:

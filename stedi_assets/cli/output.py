@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.query import Figures
 
 if TYPE_CHECKING:
@@ -38,13 +39,22 @@ def print_figures(figures: Sequence[Figures]) -> None:
 
 
 def print_answer(answer: "pyarrow.Table", form: str) -> None:
-    """A query's answer on standard output: `table`, `csv` or `json` (a list of objects)."""
+    """A query's answer on standard output: `table`, `csv` or `json` (a list of objects).
+
+    StediError where a form cannot hold it: a date beyond the year 9999, in JSON a name twice.
+    """
     names = answer.column_names
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_csv_cell(value) for value in row] for row in _rows(answer))
     elif form == "json":
+        for name in names:
+            if names.count(name) > 1:
+                raise StediError(
+                    f"Several columns are called {name}: JSON holds a name once. Give each its own"
+                    " (AS), or take --format csv."
+                )
         objects = (json.dumps(dict(zip(names, row, strict=True))) for row in _rows(answer))
         separator = "[\n"
         for text in objects:
@@ -58,9 +68,23 @@ def print_answer(answer: "pyarrow.Table", form: str) -> None:
 def _rows(answer: "pyarrow.Table") -> Iterator[list[Any]]:
     """The rows as plain values, a batch at a time: a large answer is not held twice."""
     for batch in answer.to_batches(max_chunksize=_BATCH_ROWS):
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [
+            _values(name, column)
+            for name, column in zip(answer.column_names, batch.columns, strict=True)
+        ]
         for row in zip(*columns, strict=True):
             yield [_plain(value) for value in row]
+
+
+def _values(name: str, column: "pyarrow.Array") -> list[Any]:
+    try:
+        values: list[Any] = column.to_pylist()
+    except (OverflowError, ValueError):  # a struct with two fields of one name is a ValueError
+        raise StediError(
+            f"The column {name} holds what cannot be shown, such as a date beyond the year 9999:"
+            f" ask for it as text, CAST({name} AS STRING)."
+        ) from None
+    return values
 
 
 def _plain(value: Any) -> Any:

@@ -23,8 +23,9 @@ def erase(now: bool) -> None:
     """Bring all tables up to date, compact, and remove files that left the tables.
 
     With --now nobody must be reading an older version of a table. Files of writes that were cut
-    short go when they are six hours old; how many stay till then is said. What cannot be done
-    holds up nothing else: it is named, and the exit code is 1.
+    short go when they are six hours old; how many stay till then is said. Uploads that were cut
+    short are ended when they are a day old, with --now all of them, so nobody may be landing
+    anything. What cannot be done holds up nothing else: it is named, and the exit code is 1.
     """
     from datetime import timedelta
 
@@ -34,6 +35,8 @@ def erase(now: bool) -> None:
     retention = timedelta(0 if now else pipeline.settings.retention_days)
     result = erase_files(pipeline, lambda: run_catch_up(pipeline), retention)
     click.echo(result)
+    for warning in result.warnings:
+        warn(warning)
     _fail_with(result.problems)
 
 
@@ -92,6 +95,8 @@ def forget(yes: bool) -> None:
         )
     forgotten = forget_person(pipeline, email, lambda: run_catch_up(pipeline), runs_in_progress)
     click.echo(forgotten.purge, err=True)
+    for warning in forgotten.purge.warnings:
+        warn(warning)
     for key in forgotten.audit["objects_named_after_the_person"]:
         warn(f"The key of an object holds the address: rename or delete {key}")
     for key, reason in sorted(forgotten.audit["reasons"].items()):

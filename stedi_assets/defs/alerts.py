@@ -8,6 +8,7 @@ a row.
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -77,9 +78,12 @@ def targets() -> dict[str, Any]:
     for number, url in enumerate((load_settings().alerts or "").split(), 1):
         target = apprise.Apprise.instantiate(url, suppress_exceptions=True)
         if target is None:
+            # Without `://`, or with other characters before it, that may be a password.
+            match = re.match("[a-z][a-z0-9+.-]{0,19}://", url, re.IGNORECASE)
+            scheme = f" ({match[0]}…)" if match else ""
             raise StediError(
-                f"STEDI_ALERTS: URL {number} ({url.partition('://')[0][:20]}://…) is none that"
-                " apprise knows: see docs/using.md for examples."
+                f"STEDI_ALERTS: URL {number}{scheme} is none that apprise knows: see docs/using.md"
+                " for examples."
             )
         targets_by_hash[hashlib.sha256(url.encode()).hexdigest()[:8]] = target
     return targets_by_hash

@@ -61,6 +61,8 @@ def erase_old_files(
     days = pipeline.settings.retention_days if days is None else days
     result = erase(pipeline, catch_up, timedelta(days))
     context.log.info(str(result))
+    for warning in result.warnings:
+        context.log.warning(warning)
     if result.problems:
         raise StediError(" ".join(result.problems))
 

@@ -6,11 +6,12 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError, ProfileNotFound
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.utils import parse_timestamp
 from dagster_aws.s3 import S3Resource
 
-from stedi_assets.errors import StediError
+from stedi_assets.aws import bad_aws_settings
+from stedi_assets.errors import StediError, shown_address
 from stedi_assets.settings import Settings
 from stedi_assets.spark.errors import shown_key
 
@@ -55,9 +56,8 @@ def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
             if kind is not GoneError
             else "The object is gone: `stedi catch-up` builds again what lost a file."
         )
-        raise kind(
-            f"S3 at {client.meta.endpoint_url} failed at {shown_key(operation)}: {what}. {advice}"
-        ) from None
+        endpoint = shown_address(client.meta.endpoint_url)
+        raise kind(f"S3 at {endpoint} failed at {shown_key(operation)}: {what}. {advice}") from None
 
 
 def make_client(settings: Settings) -> Any:
@@ -86,8 +86,8 @@ def _new_client(settings: Settings) -> Any:
     )
     try:
         client = resource.get_client()
-    except (BotoCoreError, ProfileNotFound) as error:
-        raise StediError(f"The AWS settings do not work: {error}") from error
+    except (BotoCoreError, ValueError) as error:
+        raise bad_aws_settings("S3", error) from None
     # Half of the time of a listing is botocore's parsing of dates in any format there is.
     parsers = client._endpoint._response_parser_factory
     parsers.set_parser_defaults(timestamp_parser=_timestamp)

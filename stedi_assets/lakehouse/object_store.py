@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import StediError, shown_address
 from stedi_assets.lakehouse.client import make_client, translate_s3_errors
 from stedi_assets.lakehouse.lake_settings import check_lake_settings
 from stedi_assets.settings import EMBEDDED_HINT, Settings
@@ -194,7 +194,7 @@ def open_store(settings: Settings) -> ObjectStore:
 
 def _check_bucket(store: ObjectStore) -> datetime:
     """The time by S3's clock; StediError where the bucket cannot be used."""
-    bucket, endpoint = store.settings.bucket, store.settings.endpoint or "AWS"
+    bucket, endpoint = store.settings.bucket, shown_address(store.settings.endpoint or "AWS")
     try:
         return _time_of(store.client.head_bucket(Bucket=bucket))
     except NoCredentialsError:

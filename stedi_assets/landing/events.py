@@ -145,7 +145,7 @@ def message_partitions(body: str, settings: Settings) -> frozenset[EventPartitio
             for record in message["Records"]
             if record["s3"]["bucket"]["name"] == settings.bucket
         ]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UnknownMessageError from None
     partitions = (key_partition(key, settings) for key in keys)
     return frozenset(partition for partition in partitions if partition)

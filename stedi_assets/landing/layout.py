@@ -10,6 +10,7 @@ from typing import Any
 
 from stedi_assets.lakehouse.client import translate_s3_errors
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.settings import DATE_PATTERN
 from stedi_assets.tables.schemas import ENTITIES
 
 # Names that every engine reads as the text that the object holds (`.gz`: as gzipped text). An
@@ -44,9 +45,12 @@ class LandedObject:
 
 
 def parse_date(text: str) -> date | None:
-    """The date of `YYYY-MM-DD`, or None where it is not a real one."""
+    """The date of `YYYY-MM-DD`, or None where it is not a real one, or of the first 999 years.
+
+    Before 0001-01-01 there is no day, and strftime writes years before 1000 without their zeros.
+    """
     try:
-        return date.fromisoformat(text) if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else None
+        return date.fromisoformat(text) if re.fullmatch(DATE_PATTERN, text) else None
     except ValueError:
         return None
 

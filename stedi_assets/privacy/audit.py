@@ -3,6 +3,7 @@
 A row names a person by `subject_id` only.
 """
 
+import json
 import logging
 import uuid
 from collections.abc import Iterable
@@ -70,16 +71,34 @@ class AuditRow:
 def audit_rows(store: ObjectStore) -> list[dict[str, Any]]:
     """All audit rows, the oldest first; of damaged ones only a warning."""
     rows = [_audit_row(store, entry["Key"]) for entry in store.objects(AUDIT_FOLDER)]
-    return sorted((row for row in rows if row is not None), key=lambda row: str(row["when"]))
+    return sorted((row for row in rows if row is not None), key=lambda row: row["when"])
 
 
 def _audit_row(store: ObjectStore, path: str) -> dict[str, Any] | None:
-    try:
-        row: dict[str, Any] | None = store.get_json(path)
-    except ValueError:
-        _LOG.warning("The audit row %s is damaged and left out.", path)
+    document = store.get(path)
+    if document is None:  # gone since it was listed
         return None
-    return row
+    try:
+        row: dict[str, Any] = json.loads(document[0])
+    except (ValueError, RecursionError):
+        row = {}
+    if _is_audit_row(row):
+        return row
+    _LOG.warning("The audit row %s is damaged and left out.", path)
+    return None
+
+
+def _is_audit_row(row: Any) -> bool:
+    """Whether JSON has the form of a row, as far as anybody reads it."""
+    if not isinstance(row, dict):
+        return False
+    rows = row.get("rows", {})
+    return (
+        all(isinstance(row.get(name), str) for name in ("when", "command", "subject_id"))
+        and isinstance(row.get("unreadable_objects", []), list)
+        and isinstance(rows, dict)
+        and all(isinstance(number, int) for number in rows.values())
+    )
 
 
 def landed_again(

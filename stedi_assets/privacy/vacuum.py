@@ -1,5 +1,7 @@
 """Removes from S3 what left the tables: old data files, old log entries, noncurrent versions.
 
+And the parts of uploads that were cut short, which no listing of objects shows.
+
 `stedi erase` and the maintenance job call `erase`; `stedi forget` calls `purge`, its last part.
 """
 
@@ -25,6 +27,8 @@ from stedi_assets.tables.schemas import TABLES, Table
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
+# No upload takes longer, of a landed object either; with no retention none is waited for.
+UPLOAD_TIME = timedelta(days=1)
 # What earlier releases kept under `_stedi/`, and no release reads any more: it goes at once.
 OBSOLETE_FOLDERS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
 
@@ -34,17 +38,22 @@ class PurgeResult:
     """What a purge removed and what is left.
 
     removed: objects that went; kept: data files that no table names and that stay, until when at
-    the latest; problems: what could not be done, each in a line.
+    the latest; uploads: those that were cut short and are ended; problems: what could not be done,
+    each in a line; warnings: what S3 does not let us do, and nobody has to.
     """
 
     removed: int = 0
     kept: int = 0
     until: datetime | None = None
+    uploads: int = 0
+    warnings: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         """In a line or two, for a person."""
         text = f"Removed {self.removed} files."
+        if self.uploads:
+            text += f" Ended {self.uploads} uploads that were cut short."
         if self.problems:
             return f"{text} Not everything could be done; what is left may be more than is said."
         if not self.kept or self.until is None:
@@ -80,13 +89,16 @@ def purge(pipeline: Pipeline, retention: timedelta) -> PurgeResult:
     """Compact every table past the landing zone and remove what left any of them.
 
     Data files, log entries and checkpoints (they hold minima and maxima of columns) and, where the
-    bucket keeps them, noncurrent versions of objects. Arguments as of `erase`.
+    bucket keeps them, noncurrent versions of objects. Uploads to the lake that were cut short are
+    ended. Arguments as of `erase`.
     """
     store, result = pipeline.lakehouse.store, PurgeResult()
     with _noting(result.problems, "Bringing the roll-ups up to date"):
         # A roll-up is else brought up to date when it is read, which may be never.
         pipeline.refresh()
         refresh_rollups(pipeline.lakehouse)
+    with _noting(result.warnings, "Ending uploads that were cut short"):
+        _end_uploads(store, min(retention, UPLOAD_TIME), result)
     for folder in OBSOLETE_FOLDERS:
         with _noting(result.problems, f"Deleting {folder}"):
             result.removed += store.delete_below(folder)
@@ -195,6 +207,35 @@ def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta
     ]
     store.delete(old)
     return len(old)
+
+
+def _end_uploads(store: ObjectStore, age: timedelta, result: PurgeResult) -> None:
+    """End the uploads below the lake's prefix that began longer ago; StediError if not all."""
+    client, bucket, before = store.client, store.settings.bucket, store.now() - age
+    with translate_s3_errors(client, "listing uploads that were cut short"):
+        pages = list(
+            client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=bucket, Prefix=store.settings.key("")
+            )
+        )
+    uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+    refused: list[StediError] = []
+    for upload in uploads:
+        if upload["Initiated"] > before:
+            continue
+        try:
+            with (
+                translate_s3_errors(client, "ending uploads that were cut short"),
+                suppress(client.exceptions.NoSuchUpload),
+            ):
+                client.abort_multipart_upload(
+                    Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                )
+                result.uploads += 1
+        except StediError as error:
+            refused.append(error)
+    if refused:
+        raise refused[0]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import StediError, shown_address
 from stedi_assets.settings import load_settings
 from stedi_assets.spark.error_log import write_error_log
 from stedi_assets.spark.error_words import is_engine_word
@@ -54,11 +54,6 @@ _DIAGNOSES = {
         " written stays right"
     ),
 }
-
-
-def shown_address(address: str) -> str:
-    """A Spark address without its parameters, which may hold a token."""
-    return address.partition("/;")[0]
 
 
 def is_engine_error(error: BaseException) -> bool:

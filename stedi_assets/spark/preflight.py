@@ -8,9 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import StediError, shown_address
 from stedi_assets.settings import Settings
-from stedi_assets.spark.errors import START_HINT, shown_address
+from stedi_assets.spark.errors import START_HINT
 from stedi_assets.spark.options import DELTA_VERSION, SPARK_VERSION
 
 JAVA_VERSIONS = (17, 21)  # those that Spark 4.1 supports

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
-from stedi_assets.errors import StediError
+from stedi_assets.errors import StediError, shown_address
 from stedi_assets.settings import Settings, load_settings
 from stedi_assets.spark import preflight
-from stedi_assets.spark.errors import redacted_message, shown_address
+from stedi_assets.spark.errors import redacted_message
 from stedi_assets.spark.options import s3_keys, server_options, session_options
 
 if TYPE_CHECKING:

@@ -65,6 +65,7 @@ def test_a_key_is_decoded():
         "landing/customer/ingest_date=2022-06-18/a.json",  # of another lake in the bucket
         "stedi/landing/customer_landing/ingest_date=2022-06-18/a.parquet",
         "stedi/landing/customer/ingest_date=2022-02-30/a.json",
+        "stedi/landing/customer/ingest_date=0001-01-01/a.json",
         "stedi/landing/customer/2022-06-18/a.json",
         "stedi/landing/customer/ingest_date=2022-06-18",
         "stedi/landing/customer/ingest_date=2022-06-18/",
@@ -85,7 +86,11 @@ def test_other_buckets_and_the_test_event_name_nothing():
 
 @pytest.mark.parametrize(
     "body",
-    ["", "no JSON", "[]", "1", "{}", '{"Records": [{}]}', '{"Records": 1}', '{"Records":[1]}'],
+    [
+        *("", "no JSON", "[]", "1", "{}", '{"Records": [{}]}', '{"Records": 1}', '{"Records":[1]}'),
+        "[" * 100_000,
+    ],
+    ids=range(9),
 )
 def test_a_message_that_is_not_of_s3_is_unknown(body):
     with pytest.raises(UnknownMessageError):
