@@ -103,6 +103,8 @@ def test_who_is_forgotten_with_a_similar_address_takes_nothing_of_ann(other):
         "%7B%22user%22%3A+%22ann%40example.com%22%2C",
         r"{\x22user\x22: \x22\x61nn\x40example.com\x22",
         "%u0061nn@example.com",
+        "<td>ann&#64example.com</td>",
+        r"{\042user\042: \042\141nn\100example.com\042",
     ],
 )
 def test_malformed_text_with_the_address_as_a_token_is_the_persons(text):
@@ -117,6 +119,8 @@ def test_malformed_text_with_the_address_as_a_token_is_the_persons(text):
         ("müller@exämple.com", unicodedata.normalize("NFD", "<MÜLLER@exämple.com>")),
         ("müller@exämple.com", "%22m%C3%BCller%40ex%C3%A4mple.com%22"),
         ("😀@example.com", r"\ud83d\ude00@example.com"),
+        ("𠮷野@example.jp", ascii({"user": "𠮷野@example.jp"})[:-1]),
+        ("müller@example.com", r"user: m\303\274ller\100example.com"),
         ("ας@example.com", "'ΑΣ@example.com'"),
         ("smith&sons@example.com", "<smith&sons@example.com>"),
     ],
@@ -191,6 +195,9 @@ def test_malformed_text_is_not_taken_where_a_word_goes_on_into_the_address(betwe
         "&#106;ann@example.com",
         "ann@example.com&#46;au",
         r"corp\nann@example.com",
+        r"corp\054ann@example.com",
+        r"corp\100ann@example.com",
+        r"corp\7ann@example.com",
         r"corp\\\\nann@example.com",
         "ann@example.com‐x.org",
         "ann@example.com。au",

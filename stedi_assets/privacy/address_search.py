@@ -3,26 +3,16 @@
 What belongs here: text and addresses. What does not: records and people (`whose_record.py`).
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from urllib.parse import unquote
 
 from stedi_assets.errors import StediError
+from stedi_assets.escapes import decodings, without_entities
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES
 
-# Text escaped more often than this is searched as far as it was decoded.
-MAX_DECODINGS = 8
-# Text with one of these may hold a name that does not stand in it letter by letter.
-ESCAPES = ("\\", "%", "&", "\0")
-# Escapes of JSON, of JavaScript (`%u0061`) and of Python's bytes (`\xc3\xbc`).
-_ESCAPE = re.compile(r"""(?:\\|%)u([0-9a-fA-F]{4})|((?:\\x[0-9a-fA-F]{2})+)|\\(["\\/bfnrt])""")
-# White space that was escaped: `x\nann@…` may as well be of the domain user `x\nann`.
-_ESCAPED = dict.fromkeys("bfnrt", "\x1f")
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
 _FORM_DELIMITERS = re.compile(r"[&=?#;\s]+")
 # What RFC 5322 allows in an atom besides letters and digits. After some of these a producer may as
@@ -79,7 +69,7 @@ def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
     not have meant that (`user=ann@example.com`), or where the text is UTF-16 without a mark.
     """
     name, numbers = folded(email), list(devices)
-    *before, last = _decodings(text)
+    *before, last = decodings(text)
     match = _in(last, name, numbers)
     if match is Match.YES or _in_form([*before, last], name, numbers):
         return Match.YES
@@ -96,7 +86,7 @@ def key_holds(key: str, email: str) -> bool:
     Only letters and digits go on in a name there: it is shown to nobody, and nothing is deleted.
     """
     name = folded(email)
-    return any(_bounded(name).search(folded(view)) for view in _decodings(key))
+    return any(_bounded(name).search(folded(view)) for view in decodings(key))
 
 
 def without_address(key: str, email: str) -> str:
@@ -115,47 +105,10 @@ def _in_form(views: list[str], name: str, numbers: list[str]) -> bool:
     """Whether an encoded value of a URL's form is, or holds, a name for certain."""
     for view in views:
         if "%40" in view:
-            for piece in _FORM_DELIMITERS.split(_without_entities(view)):
-                if "%40" in piece and _in(_decodings(piece)[-1], name, numbers) is Match.YES:
+            for piece in _FORM_DELIMITERS.split(without_entities(view)):
+                if "%40" in piece and _in(decodings(piece)[-1], name, numbers) is Match.YES:
                     return True
     return False
-
-
-def _decodings(text: str) -> list[str]:
-    """A text as it came, then with escapes of JSON, URLs and HTML undone, level by level."""
-    views = [text]
-    while len(views) <= MAX_DECODINGS:
-        decoded = unquote(_without_entities(_without_escapes(views[-1])))
-        if decoded == views[-1]:
-            break
-        views.append(decoded)
-    return views
-
-
-def _without_entities(text: str) -> str:
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
-
-
-def _without_escapes(text: str) -> str:
-    if "\\" not in text and "%u" not in text:
-        return text
-
-    def meant(escape: re.Match[str]) -> str:
-        if escape[1]:
-            return chr(int(escape[1], 16))
-        if escape[2]:
-            return _text_of(bytes.fromhex(escape[2].replace("\\x", "")))
-        return _ESCAPED.get(escape[3], escape[3])
-
-    plain = _ESCAPE.sub(meant, text)
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _text_of(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
 
 
 def _in(view: str, name: str, numbers: list[str]) -> Match:

@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from stedi_assets.escapes import ESCAPES
 from stedi_assets.landing import record_parser
-from stedi_assets.privacy.address_search import (
-    ESCAPES,
-    Match,
-    folded,
-    search,
-)
+from stedi_assets.privacy.address_search import Match, folded, search
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import Entity
 
