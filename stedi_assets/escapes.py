@@ -37,6 +37,12 @@ def decodings(text: str) -> list[str]:
     return views
 
 
+def plain(text: str) -> str:
+    """A text without escapes, characters that are not seen, and other forms of one character."""
+    seen = (sign for sign in decodings(text)[-1] if unicodedata.category(sign) != "Cf")
+    return unicodedata.normalize("NFKC", "".join(seen))
+
+
 def may_hold_address(text: str) -> bool:
     """Whether there is an `@` in a text, however it is escaped; True where that is not certain."""
     views = decodings(text)

@@ -249,6 +249,41 @@ def test_a_record_whose_own_address_holds_it_is_named_and_stays():
     assert (redaction.taken, redaction.text, redaction.uncertain) == (0, f"{other}\n", True)
 
 
+@pytest.mark.parametrize("entity", ["customer", "accelerometer"])
+@pytest.mark.parametrize(
+    "own",
+    [
+        "ann%40example.com",
+        "ann%2540EXAMPLE.com",
+        "ann&#64;example.com",
+        r"ann\u0040example.com",
+        "mailto:ann@example.com",
+        "smtp:ann@example.com",
+        "'ann@example.com'",
+        "“ann@example.com”",
+        "(ann@example.com)",
+        "ann@example.com.",
+        "ann@example.com,bob@example.com",
+        "ann＠example.com",
+        "ａｎｎ@example.com",
+        "ann%EF%BC%A0example.com",
+        "a\u00adnn\u200b@example.com",
+        *(f"{sign}ann@example.com" for sign in "\u00a0\u3000\u200b\ufeff\u00ad"),
+        *(f"ann@example.com{sign}" for sign in "\u00a0\u3000\u200b\ufeff\u00ad"),
+    ],
+)
+def test_a_record_whose_own_address_is_the_persons_spelled_otherwise_is_named_and_stays(
+    own, entity
+):
+    """Is it the same person? The tables say no; somebody has to look."""
+    record = {"email": own, "serialNumber": "d2", "registrationDate": 1, "lastUpdateDate": 1}
+    for escaped in (True, False):
+        line = json.dumps(record, ensure_ascii=escaped) if entity == "customer" else reading(own)
+        redaction = redact(f"{line}\n", ENTITIES[entity], ANN)
+        assert (redaction.taken, redaction.mentions, redaction.uncertain) == (0, 0, True)
+        assert redaction.text == f"{line}\n"
+
+
 def test_text_without_the_person_comes_back_byte_for_byte():
     text = "\ufeff \r\n{}\rnull\n\n%41 \\u0041"
     assert redact(text, ENTITIES["customer"], ANN).text == text
