@@ -83,6 +83,46 @@ def test_a_malformed_record_has_a_reason_and_a_shape_without_values(raw, reason,
     assert shape_of(raw, CUSTOMER) == shape
 
 
+KEY = "landing/customer/ingest_date=2022-06-18/a: b.json"
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "not gzip",
+        "gzip cut short",
+        "gzip damaged",
+        "not UTF-8",
+        "longer than 4096 bytes",
+        "a record longer than 4096 bytes",
+        "S3 refuses it (InvalidObjectState)",
+    ],
+)
+def test_every_reason_of_the_contract_is_shown(reason):
+    raw = f"unreadable object {KEY}: {reason}"
+    assert reason_of(raw, CUSTOMER) == f"an object cannot be read: {reason}"
+    assert shape_of(raw, CUSTOMER) == "an unreadable object"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "unreadable object report: name Ann Smith, born 1980-01-01, ann@example.com",
+        f"unreadable object {KEY}: Ann",
+        f"unreadable object {KEY}: not gzip Ann",
+        f"unreadable object {KEY}: not gzip: Ann",
+        f"unreadable object {KEY}: S3 refuses it (Ann Smith)",
+        f"unreadable object {KEY}: S3 refuses it (Ann)",
+        f"unreadable object {KEY}: not gzip\nAnn",
+        "unreadable object Ann: longer than 15555550100 bytes",
+        "unreadable object",
+    ],
+)
+def test_text_that_only_begins_as_an_unreadable_object_is_not_quoted(raw):
+    assert reason_of(raw, CUSTOMER) == "it is not a JSON object"
+    assert not any(value in shape_of(raw, CUSTOMER) for value in ("Ann", "1980", "1555", "unread"))
+
+
 def test_every_malformed_odd_line_has_a_reason_and_none_tells_a_value():
     for name, lines in ODD_LINES.items():
         entity = ENTITIES[name]

@@ -1,7 +1,11 @@
 """Emails are compared in Unicode's NFC, trimmed, in lower case, alike on every engine."""
 
+import unicodedata
+
 import pytest
 
+from stedi_assets.errors import StediError
+from stedi_assets.privacy.address_search import identity, is_address
 from stedi_assets.tables.rules import normalize_email, normalized_email
 from stedi_assets_tests.reference import compared
 
@@ -42,3 +46,50 @@ def test_an_email_can_be_a_key_of_groups_joins_and_filters(spark):
 
 def test_an_email_at_hand_is_normalized_as_in_the_tables():
     assert all(normalize_email(email) == compared(email) for email in EMAILS if email is not None)
+
+
+@pytest.mark.parametrize(
+    ("typed", "email"),
+    [
+        ("ann@example.com", "ann@example.com"),
+        (" Ann@Example.com\t\r\n", "ann@example.com"),
+        (unicodedata.normalize("NFD", "É@example.com"), "é@example.com"),
+        ('"jo ann"@example.com', '"jo ann"@example.com'),
+        ("o'brien&sons@example.com", "o'brien&sons@example.com"),
+    ],
+)
+def test_an_address_as_typed_is_normalized(typed, email):
+    assert identity(typed) == email
+    assert is_address(email)
+
+
+# What may stand as an email in a table, and is no address.
+ODD = [
+    "ann smith@example.com",
+    "Ann Smith <ann@example.com>",
+    "ann@example.com;",
+    "a@example.com b@example.com",
+    "a@b.com,c@d.com",
+    "a@b.com\nc@d.com",
+    "ann",
+    "a",
+    "@example.com",
+    "ann@",
+    "\u00a0ann@example.com",
+    "\ufeffann@example.com\u3000",
+    "a\0@b.com",
+    "{}",
+    "\u00a0",
+]
+
+
+@pytest.mark.parametrize("typed", ODD)
+def test_what_is_no_address_may_be_an_identity_exactly_as_it_is(typed):
+    assert identity(f" \t{typed}\r\n") == typed.lower()
+    assert not is_address(typed.lower())
+
+
+@pytest.mark.parametrize("typed", ["", " \t\r\n"])
+def test_nothing_is_nobodys_identity(typed):
+    with pytest.raises(StediError, match="Give the email"):
+        identity(typed)

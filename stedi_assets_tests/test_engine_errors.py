@@ -7,7 +7,13 @@ import pytest
 
 from stedi_assets.errors import StediError
 from stedi_assets.spark.error_log import MAX_FILES, write_error_log
-from stedi_assets.spark.errors import diagnosis, redact, redact_engine_errors, redacted_message
+from stedi_assets.spark.errors import (
+    diagnosis,
+    redact,
+    redact_engine_errors,
+    redacted_message,
+    shown_key,
+)
 
 
 class EngineError(Exception):
@@ -47,6 +53,61 @@ def test_object_keys_are_shown_without_an_address_in_them():
     line = redact("External error: 'landing/customer/ingest_date=2022-06-18/ann@x.org/b.json' lost")
     assert "landing/customer/ingest_date=2022-06-18/…/b.json" in line
     assert "ann" not in line
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ann@x.org.json",
+        "ann%40x.org.json",
+        "ann%2540x.org",
+        "ann&#64;x.org",
+        "ann&#64x.org",
+        "ann&commat;x.org",
+        r"ann\u0040x.org",
+        r"ann\\u0040x.org",
+        r"ann\x40x.org",
+        r"ann\100x.org",
+        r"ann\U00000040x.org",
+        "ann%u0040x.org",
+        "ann＠x.org",
+        "ann%EF%BC%A0x.org",
+        "ann%" + 20 * "25" + "40x.org",
+    ],
+)
+def test_a_key_is_shown_without_an_address_however_that_is_escaped(name):
+    assert shown_key(f"landing/customer/{name}/b%20.json") == "landing/customer/…/b%20.json"
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Cannot cast string 'Jane Blanding' to value of Int64 type",
+        "[CAST_INVALID_INPUT] The value 'Blanding/customer/Jane' cannot be cast",
+        "The value 'Jane_delta_log' of landing/Jane",
+        "ingest_date=Jane landing",
+        "the landing is Jane's_delta_log/",
+    ],
+)
+def test_a_word_that_is_no_key_is_not_shown_as_one(message):
+    line = redact(message)
+    assert "(object" not in line
+    assert "Jane" not in line
+    assert "Blanding" not in line
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "landing/step_trainer/ingest_date=2022-06-18/b.json",
+        "s3://lake/a/landing/customer_landing/_delta_log/00000000000000000001.json",
+        "trusted/step_trainer_trusted/ingest_date=2022-06-18/part-0.parquet",
+        "s3a://lake/trusted/customer_trusted/_delta_log/_last_checkpoint",
+    ],
+)
+def test_keys_of_objects_and_of_data_files_are_shown(key):
+    for message in (f"lost: {key}", f'Path {{ raw: "{key}" }}', f"({key}), lost"):
+        assert f"(object {key}" in redact(message)
 
 
 def test_class_code_operation_and_table_are_shown_and_the_full_text_is_the_owners(

@@ -329,17 +329,44 @@ def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, d
     ("given", "why"),
     [
         (b"", "Give the email on standard input."),
+        (b" \r\n", "Give the email on standard input."),
         (b"\xff\xfea\0n\0n\0", "Standard input is not UTF-8"),
-        (b"a@example.com\nb@example.com\n", "That is not one email address"),
-        (b"Ann <a@example.com>\n", "That is not one email address"),
     ],
 )
-def test_input_that_is_not_one_address_is_one_line(lake, command, given, why):
+def test_input_that_is_no_email_is_one_line(lake, command, given, why):
     code, output = stedi(command, given=given)
     assert code == 1
     assert output.startswith(f"stedi: {why}")
     assert len(output.splitlines()) == 1
+
+
+ODD = ("ann smith@example.com", "Ann Smith <ann@example.com>", "\u00a0ann@example.com", "ann")
+
+
+def test_whoever_is_recorded_by_what_is_no_address_can_be_forgotten_by_exactly_that(lake):
+    land(lake, *((email, f"dev-{n}") for n, email in enumerate(["ann@example.com", *ODD])))
+    lake.catch_up()
+    for left, email in zip((4, 3, 2, 1), ODD, strict=True):
+        code, output = stedi("consent", given=f"{email}\n")
+        assert code == 0
+        assert output.startswith("stedi: That is not one email address")
+        assert '"known": true' in output
+        code, output = stedi("forget", given=f"\ufeff{email}\r\n")
+        assert output.startswith("stedi: That is not one email address")
+        assert "ann" not in output.lower()
+        assert code == 0
+        assert set(rows(lake).values()) == {left}
+    assert "ann@example.com" in str(lake.table("customers_curated"))
+
+
+def test_two_lines_are_nobodys_email(lake):
+    land(lake, ("ann@example.com", "d1"), ("bob@example.com", "d2"))
+    code, output = stedi("forget", given="ann@example.com\nbob@example.com\n")
+    assert code == 1
+    assert output.splitlines()[0].startswith("stedi: That is not one email address")
+    assert output.splitlines()[-1].endswith("nothing was done.")
     assert "example" not in output
+    assert set(rows(lake).values()) == {2}
 
 
 @pytest.mark.slow

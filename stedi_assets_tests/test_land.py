@@ -148,6 +148,24 @@ def test_what_is_not_data_is_named_in_a_warning(s3: Any, prefix: str, source: An
     assert list(objects(s3, prefix)) == ["landing/customer/ingest_date=2022-06-18/a.json"]
 
 
+def test_names_of_files_and_folders_are_shown_without_an_address(
+    s3: Any, prefix: str, source: Any
+) -> None:
+    files = ("customer/_ann@x.org.json", "ann%40x.org/a", "customer/b/.ann&#64;x.org/c.json")
+    folder = source(dict.fromkeys(("customer/ok.json", *files), b"1"))
+    os.symlink("/nowhere", folder / "customer" / "ann@x.org")
+    os.rename(folder / "customer" / "ok.json", os.fsencode(folder) + b"/customer/ann@x.org\xe9")
+    warnings = land(s3, "stedi", prefix, folder, DAY).warnings
+    assert len(warnings) == 5
+    assert f"{folder}/customer/… is not data (its name says so): not sent." in warnings
+    with pytest.raises(LandError) as no_date:
+        land(s3, "stedi", prefix, source({"customer/ingest_date=ann@x.org/a": b""}), DAY)
+    (folder / "customer").rename(folder / "ann@x.org")
+    with pytest.raises(LandError) as no_entity:
+        land(s3, "stedi", prefix, folder, DAY)
+    assert not any("ann" in text for text in [*warnings, str(no_date.value), str(no_entity.value)])
+
+
 @pytest.mark.parametrize(
     "text", ["2022-02-30", "2022-6-1", "yesterday", "", "20220618", "0001-01-01"]
 )

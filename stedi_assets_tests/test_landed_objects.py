@@ -193,6 +193,20 @@ def test_what_s3_refuses_is_named_without_the_address_however_its_key_is_escaped
     assert "40example" not in str(taken).lower().replace("25", "")
 
 
+@pytest.mark.parametrize("name", ["{}@example.com.json.gz", "{}%2540example.com.gz"])
+def test_objects_named_after_somebody_else_are_named_without_their_address(store, name):
+    """In an audit row it would stay for ever, also when they are forgotten."""
+    put(store, **{name.format(who): b"no gzip" for who in ("bob", "carol")})
+    store.client.refuse("get_object", name.format("dave"), "EndpointConnectionError")
+    put(store, **{name.format("dave"): BOB, f"{name.format('eve')},ann@example.com": BOB})
+    taken = take_out(store)
+    said = str(taken).lower()
+    assert not any(who in said for who in ("bob", "carol", "dave", "eve", "ann@"))
+    assert taken.named == [f"{FOLDER}/…"]
+    assert sorted(taken.unread) == [f"{FOLDER}/… ({n})" for n in (2, 3, 4)]
+    assert sorted(taken.unread.values())[1:] == ["not gzip", "not gzip"]
+
+
 @pytest.mark.parametrize(
     ("shown", "expected"),
     [

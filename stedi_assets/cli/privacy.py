@@ -50,18 +50,19 @@ def _fail_with(problems: list[str]) -> None:
 
 def _address() -> str:
     """The email, from standard input or a prompt that does not show it; never an argument."""
-    from stedi_assets.privacy.address_search import one_address
+    from stedi_assets.privacy.address_search import identity, is_address
 
     if sys.stdin.isatty():
-        return one_address(str(click.prompt("Email", hide_input=True)))
-    try:
-        # PowerShell's pipe puts a byte-order mark before what it sends.
-        text = sys.stdin.buffer.read().decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise StediError("Standard input is not UTF-8: give the email as UTF-8.") from None
-    if not text.strip():
-        raise StediError("Give the email on standard input.")
-    return one_address(text.strip())
+        email = identity(str(click.prompt("Email", hide_input=True)))
+    else:
+        try:
+            # PowerShell's pipe puts a byte-order mark before what it sends.
+            email = identity(sys.stdin.buffer.read().decode("utf-8-sig"))
+        except UnicodeDecodeError:
+            raise StediError("Standard input is not UTF-8: give the email as UTF-8.") from None
+    if not is_address(email):
+        warn("That is not one email address: only who is recorded by exactly this is looked for.")
+    return email
 
 
 @click.command(epilog=example("stedi consent < email.txt"))

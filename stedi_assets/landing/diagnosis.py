@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from stedi_assets.landing.object_text import REFUSED
 from stedi_assets.landing.record_parser import fields_of, pieces_of
 from stedi_assets.tables.schemas import CORRUPT_RECORD, ENTITIES, Entity
 
@@ -21,6 +22,12 @@ _SAMPLE = 1000  # malformed rows that are looked at
 _LONGEST = 200  # characters of an example
 _MOST = 0.5  # above this share of malformed rows a warning is due
 _KINDS = {"bigint": "an integer", "double": "a finite number", "string": "text"}
+# The contract's reasons (docs/tables.md); what else stands there somebody may have landed.
+_REASONS = (
+    r"not gzip|gzip cut short|gzip damaged|not UTF-8|(?:a record )?longer than \d+ bytes"
+    rf"|S3 refuses it \((?:{'|'.join(map(re.escape, sorted(REFUSED)))})\)"
+)
+_UNREADABLE = re.compile(rf"unreadable object .+: ({_REASONS})", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -52,8 +59,9 @@ def diagnose(landing: "DataFrame", entity: Entity, sample: int = _SAMPLE) -> Dia
 
 def reason_of(raw: str, entity: Entity) -> str:
     """Why the raw text of a malformed record is none, without a value of it."""
-    if raw.startswith("unreadable object "):
-        return f"an object cannot be read: {raw.rpartition(': ')[2]}"
+    unreadable = _unreadable(raw, entity)
+    if unreadable is not None:
+        return f"an object cannot be read: {unreadable}"
     parsed = _parsed(raw)
     if parsed is None:
         return _reason_of_text(raw)
@@ -68,6 +76,13 @@ def reason_of(raw: str, entity: Entity) -> str:
             is_blank = isinstance(value, str) and not value.strip()
             return f"{column.name} is {'blank' if is_blank else f'not {_KINDS[column.type]}'}"
     return "it is well-formed by now: materialize its date again"
+
+
+def _unreadable(raw: str, entity: Entity) -> str | None:
+    """Why an object cannot be read, as its row says; None of text that merely begins so."""
+    start = f"unreadable object landing/{entity.name}/"
+    row = _UNREADABLE.fullmatch(raw) if raw.startswith(start) else None
+    return row[1] if row else None
 
 
 def _parsed(raw: str) -> dict[str, Any] | None:
@@ -89,7 +104,7 @@ def _reason_of_text(raw: str) -> str:
 
 def shape_of(raw: str, entity: Entity) -> str:
     """The shape of a record's text: known names, and kinds of values in the place of values."""
-    if raw.startswith("unreadable object "):
+    if _unreadable(raw, entity) is not None:
         return "an unreadable object"
     parsed = _parsed(raw)
     known = {column.name for column in entity.fields} | set(entity.aliases)

@@ -18,7 +18,7 @@ CHUNK = 1 << 20  # bytes held of an object at a time
 BYTE_ORDER_MARK = "\ufeff"
 _GZIP = b"\x1f\x8b"
 # S3's error codes for one object that these keys may not read, or that is archived.
-_REFUSED = {"AccessDenied", "Forbidden", "403", "InvalidObjectState", "KMS.DisabledException"}
+REFUSED = {"AccessDenied", "Forbidden", "403", "InvalidObjectState", "KMS.DisabledException"}
 
 
 class UnreadableError(Exception):
@@ -40,7 +40,7 @@ def _stored_chunks(
             answer = store.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **which)
         except ClientError as error:
             code = error.response.get("Error", {}).get("Code", "")
-            if code in _REFUSED:
+            if code in REFUSED:
                 raise RefusedError(f"S3 refuses it ({code})") from None
             raise
         if not key.lower().endswith(".gz"):

@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import translate_s3_errors
 from stedi_assets.landing.layout import is_data, parse_date
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import ENTITIES
 
 THREADS = 8
@@ -124,7 +125,7 @@ def _upload_of(file: Path, folder: Path, day: date, result: Landed) -> tuple[dat
     if not is_data(name):
         result.warnings.append(f"{_shown(file)} is not data (its name says so): not sent.")
         return None
-    if _shown(file) != str(file):
+    if _printable(file) != str(file):
         result.warnings.append(
             f"{_shown(file)}: its name is not UTF-8, as a key on S3 must be: not sent."
             " Rename it, then land again."
@@ -134,6 +135,11 @@ def _upload_of(file: Path, folder: Path, day: date, result: Landed) -> tuple[dat
 
 
 def _shown(path: Path) -> str:
+    """A path as text that can be printed, without anybody's address."""
+    return shown_key(_printable(path))
+
+
+def _printable(path: Path) -> str:
     """A path as text that can be printed, whatever bytes are in it."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -146,7 +152,7 @@ def _entities(source: Path, result: Landed) -> list[str]:
         names = ", ".join(_shown(Path(name)) for name in folders[:5])
         contents = f"it has {names}" if folders else "it has no folders"
         raise LandError(
-            f"{source} holds none of the folders {', '.join(ENTITIES)} ({contents}):"
+            f"{_shown(source)} holds none of the folders {', '.join(ENTITIES)} ({contents}):"
             " nothing to land."
         )
     for name in folders:
@@ -177,7 +183,8 @@ def _send_once(client: Any, bucket: str, upload: _Upload, digest: str) -> str:
             return outcome
         if existing_digest == digest:
             return "skipped"
-    raise LandError(f"{upload.folder}{names[1]} is there with other content: it was not sent.")
+    key = shown_key(upload.folder + names[1])
+    raise LandError(f"{key} is there with other content: it was not sent.")
 
 
 def _unreadable(file: Path, error: OSError) -> NoReturn:
@@ -204,7 +211,9 @@ def _put_or_digest(client: Any, bucket: str, key: str, file: Path, digest: str) 
                 return None
             if status not in (409, 412):
                 raise
-    raise LandError(f"{key}: others put and remove objects of this name: it was not sent.")
+    raise LandError(
+        f"{shown_key(key)}: others put and remove objects of this name: it was not sent."
+    )
 
 
 def _put(

@@ -3,26 +3,17 @@
 What belongs here: text and addresses. What does not: records and people (`whose_record.py`).
 """
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
-from urllib.parse import unquote
+from functools import lru_cache
 
 from stedi_assets.errors import StediError
+from stedi_assets.escapes import decodings, without_entities
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES
 
-# Text escaped more often than this is searched as far as it was decoded.
-MAX_DECODINGS = 8
-# Text with one of these may hold a name that does not stand in it letter by letter.
-ESCAPES = ("\\", "%", "&", "\0")
-# Escapes of JSON, of JavaScript (`%u0061`) and of Python's bytes (`\xc3\xbc`).
-_ESCAPE = re.compile(r"""(?:\\|%)u([0-9a-fA-F]{4})|((?:\\x[0-9a-fA-F]{2})+)|\\(["\\/bfnrt])""")
-# White space that was escaped: `x\nann@…` may as well be of the domain user `x\nann`.
-_ESCAPED = dict.fromkeys("bfnrt", "\x1f")
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 # Of URL-encoded forms; where an address is encoded (`%40`), these are not part of it.
 _FORM_DELIMITERS = re.compile(r"[&=?#;\s]+")
 # What RFC 5322 allows in an atom besides letters and digits. After some of these a producer may as
@@ -32,6 +23,8 @@ _AMBIGUOUS = frozenset("!#$%&*/=?^{|}~")
 _QUOTES = frozenset("'`")
 # Quotes, backslashes and signs beyond ASCII between a word and what follows, and no space.
 _WITHIN_A_WORD = re.compile(r"""[\w.-](?:["'`\\\x1f]|[^\x00-\x7f\s\w])+$""")
+# White space within an identity, as it stands in a text whose escapes are undone.
+_AS_ESCAPED = dict.fromkeys(map(ord, "\b\f\n\r\t"), "\x1f")
 _PYTHON_QUOTE = re.compile(r"(?<!\w)[bfru]{1,2}'$")
 # A number that stands as the value of another field is not the number of a device.
 _OTHER_FIELDS = "|".join(
@@ -48,19 +41,26 @@ class Match(IntEnum):
     YES = 2
 
 
-def one_address(typed: str) -> str:
-    """The email that somebody typed, normalized; StediError where it is not one address.
+def identity(typed: str) -> str:
+    """The email that somebody typed, normalized as the tables do; StediError where it is none.
 
-    A byte-order mark before it, which some shells put into a pipe, is dropped.
+    Whatever the contract takes for an email may be somebody's: `Ann <ann@…>`, or no `@` at all.
     """
-    email = normalize_email(typed.removeprefix("\ufeff"))
+    email = normalize_email(typed)
+    if not email:
+        raise StediError("Give the email on standard input.")
+    return email
+
+
+@lru_cache
+def is_address(email: str) -> bool:
+    """Whether an identity is one email address, so that raw text can be searched for it."""
     local, _, domain = email.rpartition("@")
     quoted = re.fullmatch(r'"(?:[^"\\]|\\.)+"', local)
     outside = domain if quoted else email
     is_one = local and domain and not re.search(r'[\s,;<>"]', outside)
-    if not is_one or any(unicodedata.category(c) == "Cc" for c in email):
-        raise StediError("That is not one email address: give it as name@domain, alone on a line.")
-    return email
+    ends = {unicodedata.category(sign) for sign in (email[:1] + email[-1:])}
+    return bool(is_one) and "Cf" not in ends and not any(map(_is_control, email))
 
 
 def folded(text: str) -> str:
@@ -77,9 +77,12 @@ def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
     YES where it is one once all escaping is undone. MAYBE where it is one at another level of
     escaping only, where the grammar takes it for part of a longer address but a producer may
     not have meant that (`user=ann@example.com`), or where the text is UTF-16 without a mark.
+
+    What is no address is YES only as the whole value of a field `email` or `user`: no grammar
+    says where it begins. Elsewhere it is at most MAYBE, and NO without an `@`: any word may be it.
     """
     name, numbers = folded(email), list(devices)
-    *before, last = _decodings(text)
+    *before, last = decodings(text)
     match = _in(last, name, numbers)
     if match is Match.YES or _in_form([*before, last], name, numbers):
         return Match.YES
@@ -94,17 +97,22 @@ def key_holds(key: str, email: str) -> bool:
     """Whether the key of an object, however it is escaped, holds an address.
 
     Only letters and digits go on in a name there: it is shown to nobody, and nothing is deleted.
+    An identity without an `@` may be any word of a key.
     """
+    return "@" in email and _key_names(key, email)
+
+
+def _key_names(key: str, email: str) -> bool:
     name = folded(email)
-    return any(_bounded(name).search(folded(view)) for view in _decodings(key))
+    return any(_bounded(name).search(folded(view)) for view in decodings(key))
 
 
 def without_address(key: str, email: str) -> str:
     """A key, or a message that names one, with `(address)` where it holds an address."""
     plain = re.sub(_bounded(email), "(address)", key)
     words = re.split(r"([/\s]+)", plain)
-    shown = "".join("(address)" if key_holds(word, email) else word for word in words)
-    return "(address)" if key_holds(shown, email) else shown
+    shown = "".join("(address)" if _key_names(word, email) else word for word in words)
+    return "(address)" if _key_names(shown, email) else shown
 
 
 def _bounded(name: str) -> re.Pattern[str]:
@@ -115,55 +123,30 @@ def _in_form(views: list[str], name: str, numbers: list[str]) -> bool:
     """Whether an encoded value of a URL's form is, or holds, a name for certain."""
     for view in views:
         if "%40" in view:
-            for piece in _FORM_DELIMITERS.split(_without_entities(view)):
-                if "%40" in piece and _in(_decodings(piece)[-1], name, numbers) is Match.YES:
+            for piece in _FORM_DELIMITERS.split(without_entities(view)):
+                if "%40" in piece and _in(decodings(piece)[-1], name, numbers) is Match.YES:
                     return True
     return False
 
 
-def _decodings(text: str) -> list[str]:
-    """A text as it came, then with escapes of JSON, URLs and HTML undone, level by level."""
-    views = [text]
-    while len(views) <= MAX_DECODINGS:
-        decoded = unquote(_without_entities(_without_escapes(views[-1])))
-        if decoded == views[-1]:
-            break
-        views.append(decoded)
-    return views
-
-
-def _without_entities(text: str) -> str:
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
-
-
-def _without_escapes(text: str) -> str:
-    if "\\" not in text and "%u" not in text:
-        return text
-
-    def meant(escape: re.Match[str]) -> str:
-        if escape[1]:
-            return chr(int(escape[1], 16))
-        if escape[2]:
-            return _text_of(bytes.fromhex(escape[2].replace("\\x", "")))
-        return _ESCAPED.get(escape[3], escape[3])
-
-    plain = _ESCAPE.sub(meant, text)
-    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def _text_of(content: bytes) -> str:
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return content.decode("latin-1")
-
-
 def _in(view: str, name: str, numbers: list[str]) -> Match:
     """The best match in a text of a folded email, or of a number exactly as it is."""
-    matches = [*_tokens(folded(view), name, True)]
+    matches = [*_identities(folded(view), name)]
     for number in numbers:
         matches += _tokens(view, number, False)
     return max(matches, default=Match.NO)
+
+
+def _identities(view: str, name: str) -> Iterator[Match]:
+    """Of each place in a folded text where an identity stands, what it is there."""
+    if is_address(name):
+        yield from _tokens(view, name, True)
+        return
+    value = re.escape(name.translate(_AS_ESCAPED))
+    if re.search(rf"""(["'])(?:email|user)\1\s*:\s*(["'])[ \t\x1f]*{value}[ \t\x1f]*\2""", view):
+        yield Match.YES
+    if "@" in name:
+        yield from (min(match, Match.MAYBE) for match in _tokens(view, name, True))
 
 
 def _tokens(view: str, name: str, is_address: bool) -> Iterator[Match]:
@@ -203,6 +186,10 @@ def _ends(after: str) -> Match:
     return Match.MAYBE if unsure else Match.YES
 
 
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) == "Cc"
+
+
 def _is_word(character: str) -> bool:
     """Whether a character (or none) is a letter or a digit of any script."""
     return character.isalnum()
@@ -218,11 +205,13 @@ def _in_wide_text(text: str, name: str, numbers: list[str]) -> bool:
 
     Where a line was cut out of it, its first character may be cut as well.
     """
+    emails = [name] if "@" in name else []  # else it may be any word
     for content in (text.encode("utf-8", "replace"), text.encode("latin-1", "replace")):
         for encoding, width in (("utf-16", 2), ("utf-32", 4)):
             for endian in ("le", "be"):
                 for offset in range(width):
                     wide = content[offset:].decode(f"{encoding}-{endian}", "replace")
-                    if name in folded(wide) or any(number in wide for number in numbers):
+                    named = any(email in folded(wide) for email in emails)
+                    if named or any(number in wide for number in numbers):
                         return True
     return False

@@ -10,7 +10,7 @@ from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import unfinished, vacuum
-from stedi_assets.privacy.address_search import one_address
+from stedi_assets.privacy.address_search import identity
 from stedi_assets.privacy.audit import AuditRow
 from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
 from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
@@ -47,9 +47,9 @@ def forget(
 
     address: the email as typed; catch_up: brings the tables up to date, StediError where some
     could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
-    audit row. StediError while a run is in progress, where the address is not one, or is nobody's.
+    audit row. StediError while a run is in progress, where the address is empty, or is nobody's.
     """
-    email = one_address(address)
+    email = identity(address)
     for run in runs_in_progress():
         raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse

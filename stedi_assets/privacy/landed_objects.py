@@ -2,6 +2,7 @@
 
 import gzip
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,12 +18,14 @@ from stedi_assets.landing.object_text import UnreadableError, landed_text
 from stedi_assets.privacy.address_search import folded, key_holds, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
 from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, lines_of, redact
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES, Entity
 
 THREADS = 8
 # How often an object that others write at the same time is read again before it is left alone.
 ATTEMPTS = 5
+_UNCERTAIN = "holds text that may be of the person: look into it"
 _REASONS = {
     "InvalidObjectState": "archived: restore it, then repeat",
     "AccessDenied": "access denied",
@@ -38,7 +41,7 @@ class Taken:
 
     records: by landing table; mentions: records of others that gave the address and now do not;
     unread: the objects that may still hold the person, each with the reason; named: the objects
-    whose key holds the address, without it; was_found: an object held the person, whether
+    whose key holds the address, without anybody's; was_found: an object held the person, whether
     it could be changed or not; to_be_repeated: S3 refused some of it, or gave no answer.
     """
 
@@ -62,6 +65,8 @@ class Redactor:
     ) -> None:
         self.store, self.person, self.taken = store, person, Taken()
         self._before_change, self._lock = before_change, threading.Lock()
+        self._shown_as: dict[str, str] = {}
+        self._times_shown: Counter[str] = Counter()
 
     def take_out(self) -> None:
         """Rewrite every object that holds the person; what could not be done is noted."""
@@ -74,7 +79,7 @@ class Redactor:
         self.taken.records[table] = 0
         objects = list(self.store.objects(folder))
         self.taken.named += [
-            without_address(entry["Key"], self.person.email)
+            self._shown(entry["Key"])
             for entry in objects
             if key_holds(entry["Key"], self.person.email)
         ]
@@ -102,7 +107,7 @@ class Redactor:
             try:
                 redaction = redact(landed_text(self.store, key), entity, self.person)
                 if redaction.uncertain:
-                    self._note(key, "holds text that may be of the person: look into it")
+                    self._note(key, _UNCERTAIN)
                 if redaction.changed:
                     self._announce()
                     self._put(key, etag, redaction.text)
@@ -131,7 +136,6 @@ class Redactor:
 
     def _delete_version(self, version: Version, entity: Entity) -> bool:
         """Delete an older version of an object that holds the person; whether it went."""
-        shown = f"{version.path} (version {version.id})"
         try:
             text = landed_text(self.store, version.path, version.id)
             redaction = redact(text, entity, self.person)
@@ -141,10 +145,10 @@ class Redactor:
         except GoneError:
             return False
         except (UnreadableError, StediError) as error:
-            self._note(shown, error)
+            self._note(version.path, error, version.id)
             return False
         if redaction.uncertain and not redaction.changed:
-            self._note(shown, "holds text that may be of the person: look into it")
+            self._note(version.path, _UNCERTAIN, version.id)
         return redaction.changed
 
     def _announce(self) -> None:
@@ -152,15 +156,28 @@ class Redactor:
             self._before_change()
             self.taken.was_found = True
 
-    def _note(self, key: str, why: "Exception | str") -> None:
-        shown = without_address(key, self.person.email)
+    def _note(self, key: str, why: "Exception | str", version: str = "") -> None:
+        shown = self._shown(key) + (f" (version {version})" if version else "")
         code = None if isinstance(why, str) else _s3_code(why)
         if code is not None:
             self.taken.unread[shown] = _REASONS.get(code, f"S3 answers {code}")
             self.taken.to_be_repeated |= code not in ("NoSuchKey", "NoSuchVersion")
         else:
-            self.taken.unread[shown] = without_address(str(why), self.person.email)
+            self.taken.unread[shown] = shown_key(without_address(str(why), self.person.email))
             self.taken.to_be_repeated |= isinstance(why, StediError)  # no answer came
+
+    def _shown(self, key: str) -> str:
+        """A key without anybody's address: the audit row stays when they are forgotten as well.
+
+        Keys that would look alike are numbered.
+        """
+        shown = shown_key(without_address(key, self.person.email))
+        with self._lock:
+            if key not in self._shown_as:
+                self._times_shown[shown] += 1
+                times = self._times_shown[shown]
+                self._shown_as[key] = shown if times == 1 else f"{shown} ({times})"
+            return self._shown_as[key]
 
 
 def _s3_code(error: Exception) -> str | None:

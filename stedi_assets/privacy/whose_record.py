@@ -12,13 +12,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from stedi_assets.escapes import ESCAPES, plain
 from stedi_assets.landing import record_parser
-from stedi_assets.privacy.address_search import (
-    ESCAPES,
-    Match,
-    folded,
-    search,
-)
+from stedi_assets.privacy.address_search import Match, folded, search
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import Entity
 
@@ -48,7 +44,8 @@ class Person:
 
     def may_be_in(self, folded_text: str) -> bool:
         """Whether a text, folded, could name the person: quick, and False is certain."""
-        return any(trace in folded_text for trace in self._traces)
+        # Beyond ASCII are other spellings of what ASCII has: a fullwidth @, a zero-width space.
+        return not folded_text.isascii() or any(trace in folded_text for trace in self._traces)
 
 
 def who_column(columns: Iterable[str]) -> str:
@@ -128,7 +125,8 @@ def _redacted_record(
         match = search(raw, person.email, person.devices)
     else:
         ids = person.devices if who_column(c.name for c in entity.fields) == "serialNumber" else ()
-        match = Match.YES if owner == person.email or owner in ids else Match.NO
+        is_theirs = owner == person.email or owner in ids
+        match = Match.YES if is_theirs else _spelled_otherwise(owner, person)
     if match is Match.YES:
         redaction.taken += 1
         return []
@@ -136,6 +134,12 @@ def _redacted_record(
     if owner is None or search(raw, person.email) is Match.NO:
         return [raw]
     return [_without_mentions(raw, parsed, entity, person, redaction)]
+
+
+def _spelled_otherwise(owner: str, person: Person) -> Match:
+    """Whether the owner of somebody else's record may be the person: `mailto:ann@…`, `ann＠…`."""
+    found = search(plain(owner), person.email) is Match.YES
+    return Match.MAYBE if found or plain(owner) == plain(person.email) else Match.NO
 
 
 def _without_mentions(

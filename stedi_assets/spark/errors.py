@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stedi_assets.errors import StediError, shown_address
+from stedi_assets.escapes import may_hold_address
 from stedi_assets.settings import load_settings
 from stedi_assets.spark.error_log import write_error_log
 from stedi_assets.spark.error_words import is_engine_word
@@ -120,8 +121,12 @@ def _code(error: BaseException) -> str:
     return match[1] if match else ""
 
 
+# A word that merely holds "landing" or the like may be anybody's name.
+_END = r"\s\"'`,;()<>"
 _KEY = re.compile(
-    r"(?:s3a?://)?[^\s\"'`,;()<>{}\[\]|]*(?:_delta_log|landing|ingest_date=)[^\s\"'`,;()<>]*"
+    rf"(?<![^{_END}{{}}\[\]|=:])(?:[^{_END}{{}}\[\]|]*/)?"
+    r"(?:landing/(?:customer|accelerometer|step_trainer)(?:_landing)?/|_delta_log/"
+    rf"|ingest_date=\d{{4}}-\d\d-\d\d/)[^{_END}]*"
 )
 _QUOTED = [re.compile(f"{mark}.*{mark}|{mark}.*") for mark in "\"'`"]
 # Ingest dates, as engines and we write them; no other date is shown, it may be a birthday.
@@ -164,7 +169,6 @@ def _shown_word(token: str, shown: set[str]) -> str:
 
 
 def shown_key(key: str) -> str:
-    """An object key without a part that may be somebody's address."""
-    return "/".join(
-        "…" if re.search("@|%40", part) else part for part in key.rstrip(".:").split("/")
-    )
+    """An object key, or a path, without a part that may be somebody's address."""
+    parts = key.rstrip(".:").split("/")
+    return "/".join("…" if may_hold_address(part) else part for part in parts)
