@@ -506,7 +506,9 @@ def uploads_in(lake) -> list[str]:
 
 
 @pytest.mark.parametrize("command", ["erase", "forget"])
-def test_uploads_that_were_cut_short_go(new_lake, command):
+def test_uploads_that_were_cut_short_go(new_lake, monkeypatch, command):
+    now = ObjectStore.now
+    monkeypatch.setattr(ObjectStore, "now", lambda store: now(store) + timedelta(hours=25))
     other = new_lake()
     begin_upload(other, "landing/a.json")
     lake = new_lake()
@@ -523,11 +525,11 @@ def test_uploads_that_were_cut_short_go(new_lake, command):
 
 def test_an_upload_that_may_be_under_way_stays_for_a_day(lake, monkeypatch):
     begin_upload(lake, "landing/a.json")
-    assert vacuum.purge(lake.pipeline, timedelta(7)).uploads == 0
+    assert vacuum.purge(lake.pipeline, timedelta(0)).uploads == 0
     now = lake.lake.now()
     for age, left in ((timedelta(hours=23), 1), (timedelta(hours=25), 0)):
         monkeypatch.setattr(ObjectStore, "now", lambda _self, age=age: now + age)
-        vacuum.purge(lake.pipeline, timedelta(7))
+        vacuum.purge(lake.pipeline, timedelta(0))
         assert len(uploads_in(lake)) == left
 
 
@@ -536,7 +538,8 @@ def test_where_s3_does_not_let_uploads_be_ended_it_is_a_warning(lake, monkeypatc
     begin_upload(lake, "landing/a.json")
     begin_upload(lake, "trusted/a.json")
     client = lake.lake.client
-    may = client.abort_multipart_upload
+    may, now = client.abort_multipart_upload, lake.lake.now() + timedelta(hours=25)
+    monkeypatch.setattr(ObjectStore, "now", lambda _store: now)
 
     def refuse(**arguments: str) -> object:
         if "trusted" in arguments.get("Key", ""):

@@ -24,8 +24,8 @@ def erase(now: bool) -> None:
 
     With --now nobody must be reading an older version of a table. Files of writes that were cut
     short go when they are six hours old; how many stay till then is said. Uploads that were cut
-    short are ended when they are a day old, with --now all of them, so nobody may be landing
-    anything. What cannot be done holds up nothing else: it is named, and the exit code is 1.
+    short are ended when they are a day old. What cannot be done holds up nothing else: it is named,
+    and the exit code is 1.
     """
     from datetime import timedelta
 

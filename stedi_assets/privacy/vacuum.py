@@ -27,7 +27,7 @@ from stedi_assets.tables.schemas import TABLES, Table
 # No write of a table takes longer, from its first file to its commit.
 UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
-# No upload takes longer, of a landed object either; with no retention none is waited for.
+# No upload takes longer, of a landed object either. What a producer is sending is never ended.
 UPLOAD_TIME = timedelta(days=1)
 # What earlier releases kept under `_stedi/`, and no release reads any more: it goes at once.
 OBSOLETE_FOLDERS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
@@ -98,7 +98,7 @@ def purge(pipeline: Pipeline, retention: timedelta) -> PurgeResult:
         pipeline.refresh()
         refresh_rollups(pipeline.lakehouse)
     with _noting(result.warnings, "Ending uploads that were cut short"):
-        _end_uploads(store, min(retention, UPLOAD_TIME), result)
+        _end_uploads(store, result)
     for folder in OBSOLETE_FOLDERS:
         with _noting(result.problems, f"Deleting {folder}"):
             result.removed += store.delete_below(folder)
@@ -209,9 +209,9 @@ def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta
     return len(old)
 
 
-def _end_uploads(store: ObjectStore, age: timedelta, result: PurgeResult) -> None:
-    """End the uploads below the lake's prefix that began longer ago; StediError if not all."""
-    client, bucket, before = store.client, store.settings.bucket, store.now() - age
+def _end_uploads(store: ObjectStore, result: PurgeResult) -> None:
+    """End the uploads below the lake's prefix that were cut short; StediError if not all."""
+    client, bucket, before = store.client, store.settings.bucket, store.now() - UPLOAD_TIME
     with translate_s3_errors(client, "listing uploads that were cut short"):
         pages = list(
             client.get_paginator("list_multipart_uploads").paginate(
