@@ -5,7 +5,9 @@ from datetime import date
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
+from pyspark.errors.exceptions.connect import SparkConnectGrpcException
 
+from stedi_assets.defs import asset_checks
 from stedi_assets.defs import table_checks as checks
 from stedi_assets.defs.asset_checks import evaluations
 from stedi_assets.lakehouse.dates import on_days
@@ -147,3 +149,19 @@ def test_the_pairs_of_a_join_on_time_alone_are_counted(lake):
         lake.pipeline, TABLES["machine_learning_curated"], [day]
     )
     assert outcome.counts == {"pairs": 2, "pairs_of_different_people": 2}
+
+
+def test_a_check_asks_again_where_the_engine_lost_its_query(lake, monkeypatch):
+    three_days(lake)
+    table, asked = TABLES["customer_trusted"], []
+
+    def lost_at_first(*arguments):
+        asked.append(1)
+        if len(asked) == 1:
+            raise SparkConnectGrpcException("internal error: task context not found for operation")
+        return checks.only_consenting_customers(*arguments)
+
+    monkeypatch.setattr(asset_checks, "checks_of", lambda _table: [(lost_at_first, True)])
+    (outcome,) = asset_checks.outcomes(lake.pipeline, table, None).values()
+    assert outcome.passed
+    assert len(asked) == 2

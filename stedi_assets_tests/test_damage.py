@@ -304,7 +304,11 @@ def test_somebody_gives_a_table_other_columns(lake, table):
     assert by_delta_rs(lake, table).schema().to_arrow().names == columns
 
 
-@pytest.mark.parametrize("table", list(TABLES))
+LEAF = "machine_learning_curated"
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in TABLES if name != LEAF]
+
+
+@pytest.mark.parametrize("table", [LEAF, *SLOW])
 def test_a_data_file_is_cut_off(lake, table):
     """Of a table that nothing follows from, too: then nobody reads it but its users."""
     three_days(lake)
