@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -204,3 +205,13 @@ def new_lake(engine: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Tes
 def lake(new_lake: Callable[..., TestLake]) -> TestLake:
     """An empty lake of the test's own."""
     return new_lake()
+
+
+@pytest.fixture
+def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Dagster home of the test's own, on SQLite, with its databases made."""
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.get() as instance:
+        instance.all_asset_keys()
+    return tmp_path

@@ -168,15 +168,11 @@ def test_a_log_entry_that_is_not_as_it_was_written(lake, damage, what):
 
 
 @pytest.mark.parametrize("database", ["history/runs.db", "history/runs/index.db"])
-def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, tmp_path, monkeypatch, database):
+def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, dagster_home, database):
     three_days(lake)
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with dg.DagsterInstance.get() as instance:
-        instance.all_asset_keys()
     for end in ("-wal", "-shm"):
-        (tmp_path / f"{database}{end}").unlink(missing_ok=True)
-    (tmp_path / database).write_bytes(os.urandom(8192))
+        (dagster_home / f"{database}{end}").unlink(missing_ok=True)
+    (dagster_home / database).write_bytes(os.urandom(8192))
     lake.put(WITHDRAWN)
     result = CliRunner().invoke(main, ["catch-up"])
     assert result.exit_code == 0, result.output
@@ -186,14 +182,10 @@ def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, tmp_path, mon
 
 
 @pytest.mark.parametrize("table", ["runs", "event_logs"])
-def test_nobody_waits_for_a_dagster_database_that_takes_no_more(lake, tmp_path, monkeypatch, table):
+def test_nobody_waits_for_a_dagster_database_that_takes_no_more(lake, dagster_home, table):
     three_days(lake)
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    with dg.DagsterInstance.get() as instance:
-        instance.all_asset_keys()
     database = {"runs": "runs.db", "event_logs": "runs/index.db"}[table]
-    with sqlite3.connect(tmp_path / "history" / database) as connection:
+    with sqlite3.connect(dagster_home / "history" / database) as connection:
         full = "SELECT RAISE(ABORT, 'database or disk is full')"
         connection.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} BEGIN {full}; END")
     lake.put(WITHDRAWN)

@@ -374,13 +374,9 @@ def test_rows_that_are_there_again_at_the_end_are_said_and_erase_takes_them_out(
 
 
 @pytest.mark.parametrize("command", ["forget", "rebuild"])
-def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
-    lake, monkeypatch, tmp_path, command
-):
+def test_what_must_be_alone_is_refused_while_a_run_is_under_way(lake, dagster_home, command):
     from stedi_assets.definitions import defs
 
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
     before = everything_in(lake, "")
     with dg.DagsterInstance.get() as instance:
@@ -394,18 +390,16 @@ def test_what_must_be_alone_is_refused_while_a_run_is_under_way(
 
 @pytest.mark.parametrize("events", ["kept", "lost", "damaged"])
 def test_a_run_whose_process_died_does_not_keep_a_person_from_being_forgotten(
-    lake, monkeypatch, tmp_path, events
+    lake, monkeypatch, dagster_home, events
 ):
     from stedi_assets.definitions import defs
 
-    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
     lake.put(landed("customer", DATES[0], "c", person(1, 0, 1)))
     with dg.DagsterInstance.get() as instance:
         job = defs.resolve_job_def("catch_up")
         dead = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
         instance.report_engine_event("started", dead)
-    file = tmp_path / f"history/runs/{dead.run_id}.db"
+    file = dagster_home / f"history/runs/{dead.run_id}.db"
     if events != "kept":
         for part in file.parent.glob(f"{file.name}*"):
             part.unlink()

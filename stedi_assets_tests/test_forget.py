@@ -56,8 +56,18 @@ def broken() -> None:
     raise StediError("2022-06-18 cannot be built.")
 
 
-def killed(*_arguments: object) -> None:
-    raise RuntimeError
+def forgotten_until_old_files_are_deleted(lake) -> None:
+    """Ann with dev-1 is, beside Bob with dev-2; the process is killed then."""
+    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
+    lake.catch_up()
+
+    def killed(*_arguments: object) -> None:
+        raise RuntimeError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vacuum, "purge", killed)
+        with pytest.raises(RuntimeError):
+            forgotten(lake, "ann@example.com")
 
 
 def test_a_similar_address_keeps_every_row(lake):
@@ -187,12 +197,7 @@ def test_a_repeated_order_takes_out_readings_that_s3_refused_at_first(
 
 
 def test_a_device_that_another_claims_meanwhile_is_not_taken_by_the_repeated_order(lake):
-    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
-    lake.catch_up()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vacuum, "purge", killed)
-        with pytest.raises(RuntimeError):
-            forgotten(lake, "ann@example.com")
+    forgotten_until_old_files_are_deleted(lake)
     lake.put(landed("customer", DATES[1], "c", customer("bob@example.com", "dev-1")))
     lake.put(landed("step_trainer", DATES[1], "s", step("dev-1")))
     again = forgotten(lake, "ann@example.com")
@@ -204,12 +209,7 @@ def test_a_device_that_another_claims_meanwhile_is_not_taken_by_the_repeated_ord
 @pytest.mark.parametrize("damaged", [False, True])
 def test_an_order_that_was_cut_short_before_it_deleted_old_files_is_finished(lake, damaged):
     """Nothing in objects and tables is of the person by then; old data files are."""
-    land(lake, ("ann@example.com", "dev-1"), ("bob@example.com", "dev-2"))
-    lake.catch_up()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(vacuum, "purge", killed)
-        with pytest.raises(RuntimeError):
-            forgotten(lake, "ann@example.com")
+    forgotten_until_old_files_are_deleted(lake)
     assert "ann@example.com" in everything_in(lake, "trusted", "curated")
     if damaged:
         for entry in lake.lake.objects(UNFINISHED):

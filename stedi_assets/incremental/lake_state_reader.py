@@ -60,7 +60,7 @@ class LakeStateReader:
                     self._missing[table.name] = frozenset(
                         file.path for file in log.files if files.get(file.path) != file.bytes
                     )
-            any(pool.map(lambda t: delete_dangling_hint(store, t, self.lakehouse.log(t)), hinted))
+            list(pool.map(lambda t: delete_dangling_hint(store, t, self.lakehouse.log(t)), hinted))
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
             drop_rollups(self.lakehouse)

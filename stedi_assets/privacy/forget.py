@@ -76,8 +76,11 @@ def forget(
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
-        if purge.kept:
-            problems.append(f"Old data files may hold the person's rows: `{command}` again then.")
+        if purge.until:
+            problems.append(
+                f"Files that no table names stay, and may hold rows of the person: `{command}`"
+                f" again after {purge.until:%Y-%m-%d %H:%M} UTC."
+            )
         if not problems:
             unfinished.end(lakehouse.store, person)
         row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
