@@ -318,6 +318,12 @@ def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(a
     assert set(json.loads(run("consent", email=ANN))["rows"].values()) == {0}
 
 
+def test_after_forget_no_version_of_what_it_kept_meanwhile_names_a_device(any_lake):
+    three_days(any_lake)
+    run("forget", email="p1@example.com")
+    assert '"d1"' not in everything_in(any_lake, "_stedi")
+
+
 @pytest.mark.slow
 def test_a_run_that_had_read_before_a_forget_writes_nothing_of_the_person_back(lake, monkeypatch):
     three_days(lake)

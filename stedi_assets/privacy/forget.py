@@ -82,7 +82,10 @@ def forget(
                 f" again after {purge.until:%Y-%m-%d %H:%M} UTC."
             )
         if not problems:
-            unfinished.end(lakehouse.store, person)
+            try:
+                unfinished.end(lakehouse.store, person)
+            except StediError as error:
+                problems.append(str(error))
         row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
         problems += row.finish()

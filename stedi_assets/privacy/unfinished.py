@@ -6,8 +6,10 @@ numbers are kept under the person's subject_id, from before the first change unt
 """
 
 import json
+from datetime import timedelta
 
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.privacy.vacuum import erase_versions
 from stedi_assets.privacy.whose_record import Person
 
 _FOLDER = "_stedi/unfinished_forget/"
@@ -37,5 +39,7 @@ def devices_of_unfinished(store: ObjectStore, person: Person) -> frozenset[str] 
 
 
 def end(store: ObjectStore, person: Person) -> None:
-    """Delete what was kept: the order is done."""
-    store.delete([_path(person)])
+    """Delete what was kept, in all its versions: the order is done."""
+    path = _path(person)
+    store.delete([path])
+    erase_versions(store, path, timedelta(0))
