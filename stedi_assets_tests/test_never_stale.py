@@ -171,6 +171,16 @@ def test_nothing_is_remembered_that_could_not_be_made_again(lake, changed):
     up_to_date(lake)
 
 
+def test_all_that_is_remembered_is_made_again_in_one_run_whatever_gaps_dates_have(lake):
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[2] + timedelta(5), "a", phone(1, 3000)))
+    lake.put(landed("accelerometer", DATES[2] + timedelta(9), "a", phone(1, 4000)))
+    lake.catch_up()
+    lake.lake.delete(keys(lake, "_stedi/"))
+    assert lake.catch_up() == 1
+    assert lake.differences() == {}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("point", seams.POINTS)
 @pytest.mark.parametrize("when", ["before", "after"])

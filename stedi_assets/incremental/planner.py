@@ -113,8 +113,8 @@ def plan_runs(
     single range of dates with other readings. Everything else is one refresh: after a change of
     people any date may be out of date.
 
-    stale: what is out of date, by table; built: the dates that some landing table has an entry of;
-    left: dates that are left to the refresh: that failed, or that no partition is of.
+    stale: what is out of date, by table; built: the dates that some landing table has files or an
+    entry of; left: dates that are left to the refresh: that failed, or that no partition is of.
     """
     landed_dates = {
         day

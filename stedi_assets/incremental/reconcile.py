@@ -142,9 +142,14 @@ def find_out_of_date(
 
 
 def built_dates(pipeline: Pipeline) -> set[date]:
-    """The ingest dates that some landing table has an entry of in its ledger."""
-    ledgers = pipeline.state(with_membership=False).ledgers
-    return {day for entity in ENTITIES for day in ledgers[f"{entity}_landing"].entries if day}
+    """The ingest dates that some landing table has files or, in its ledger, an entry of."""
+    state = pipeline.state(with_membership=False)
+    names = [f"{entity}_landing" for entity in ENTITIES]
+    days: set[PartitionKey] = set()
+    for name in names:
+        log = state.logs[name]
+        days.update(state.ledgers[name].entries, log.by_date if log else ())
+    return {day for day in days if day}
 
 
 def dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
