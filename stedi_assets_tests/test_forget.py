@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import uuid
-from datetime import timedelta
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
 
 import pytest
 from botocore.exceptions import ClientError
@@ -15,7 +17,9 @@ from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.rebuild import drop_tables
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.privacy import forget as forget_module
 from stedi_assets.privacy import subject_access, vacuum
 from stedi_assets.privacy.audit import AUDIT_FOLDER, audit_rows, landed_again
 from stedi_assets.privacy.forget import forget
@@ -194,6 +198,166 @@ def test_a_repeated_order_takes_out_readings_that_s3_refused_at_first(
     assert b"dev-ann" not in lake.lake.get(key)[0]
     assert b"dev-bob" in lake.lake.get(key)[0]
     assert list(lake.lake.objects(UNFINISHED)) == []
+
+
+@contextmanager
+def whose_devices_are_not_told(lake, path: str) -> Iterator[None]:
+    """S3 answers 503 for a customer object while `forget` looks whose devices are."""
+    client, claims = lake.lake.client, forget_module.claims_in_objects
+    get = client.get_object
+
+    def refusing(**arguments):
+        if arguments["Key"].endswith(path):
+            answer = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+            raise ClientError(answer, "GetObject")
+        return get(**arguments)
+
+    def claims_in_objects(store, person):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client, "get_object", refusing)
+            return claims(store, person)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forget_module, "claims_in_objects", claims_in_objects)
+        yield
+
+
+def failing_once(lake):
+    """A catch-up that fails the first time."""
+    failed = []
+
+    def catch_up() -> int:
+        if failed:
+            return lake.catch_up()
+        failed.append(True)
+        raise StediError("2022-06-18 cannot be built.")
+
+    return catch_up
+
+
+def test_readings_wait_for_the_next_order_where_a_customer_object_is_not_given(lake):
+    """Else the record that names the device would be gone, and its readings be nobody's."""
+    land(lake, ("ann@example.com", "dev-1"))
+    with whose_devices_are_not_told(lake, f"customer/ingest_date={DATES[0]}/c"):
+        first = forgotten(lake, "ann@example.com", failing_once(lake))
+    assert "Readings of devices stay" in first.problems[0]
+    assert not first.audit["completed"]
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    assert "dev-1" not in everything_in(lake, "landing", "_stedi")
+
+
+def test_a_repeated_order_takes_nothing_while_the_new_owners_record_is_not_given(lake):
+    forgotten_until_old_files_are_deleted(lake)
+    lake.put(landed("customer", DATES[1], "bob", customer("bob@example.com", "dev-1")))
+    lake.put(landed("step_trainer", DATES[1], "s", step("dev-1")))
+    with whose_devices_are_not_told(lake, "/bob"):
+        assert not forgotten(lake, "ann@example.com", failing_once(lake)).audit["completed"]
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    assert b"dev-1" in lake.lake.get(f"landing/step_trainer/ingest_date={DATES[1]}/s")[0]
+
+
+def test_what_tables_know_of_a_shared_device_counts_where_catch_up_fails(lake, monkeypatch):
+    """The other's object is archived by then."""
+    lake.put(landed("customer", DATES[0], "ann", customer("ann@example.com", "dev-1")))
+    lake.put(landed("customer", DATES[0], "bob", customer("bob@example.com", "dev-1")))
+    lake.put(landed("step_trainer", DATES[0], "s", step("dev-1")))
+    lake.catch_up()
+    client = lake.lake.client
+    get = client.get_object
+
+    def refusing(**arguments):
+        if arguments["Key"].endswith("/bob"):
+            raise ClientError({"Error": {"Code": "InvalidObjectState"}}, "GetObject")
+        return get(**arguments)
+
+    monkeypatch.setattr(client, "get_object", refusing)
+    result = forgotten(lake, "ann@example.com", failing_once(lake))
+    assert result.audit["devices_shared_with_others"] == 1
+    assert b"dev-1" in lake.lake.get(f"landing/step_trainer/ingest_date={DATES[0]}/s")[0]
+
+
+def test_records_that_have_not_landed_yet_count_for_whose_a_device_is(lake):
+    land(lake, ("ann@example.com", "dev-1"))
+    later = date(2999, 1, 1)
+    lake.put(landed("customer", later, "bob", customer("bob@example.com", "dev-1")))
+    lake.put(landed("step_trainer", later, "s", step("dev-1")))
+    lake.put({"landing/customer/_tmp/c": customer("ann@example.com", "dev-9").encode()})
+    lake.put({"landing/step_trainer/_tmp/s": step("dev-9").encode()})
+    lake.catch_up()
+    result = forgotten(lake, "ann@example.com")
+    assert result.audit["completed"], result.problems
+    assert b"dev-1" in lake.lake.get(f"landing/step_trainer/ingest_date={later}/s")[0]
+    assert lake.lake.get("landing/step_trainer/_tmp/s")[0] == b""
+
+
+def test_a_device_of_a_record_that_lands_meanwhile_is_kept_for_the_next_order(lake, monkeypatch):
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.catch_up()
+    claims = forget_module.claims_in_objects
+
+    def landing_then(store, person):
+        found = claims(store, person)
+        lake.put(landed("customer", DATES[1], "new", customer("ann@example.com", "dev-2")))
+        lake.put(landed("step_trainer", DATES[1], "new", step("dev-2")))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forget_module, "claims_in_objects", landing_then)
+        first = forgotten(lake, "ann@example.com")
+    assert not first.audit["completed"]
+    assert "named another device" in " ".join(first.problems)
+    again = forgotten(lake, "ann@example.com")
+    assert again.audit["completed"], again.problems
+    assert "dev-2" not in everything_in(lake, "landing", "_stedi")
+
+
+def test_an_order_whose_audit_row_is_not_kept_is_finished_by_the_next(lake, monkeypatch):
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.catch_up()
+    put_json = ObjectStore.put_json
+
+    def refusing(store, path, value):
+        if path.startswith(AUDIT_FOLDER) and value["completed"]:
+            raise StediError("S3 is full.")
+        return put_json(store, path, value)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ObjectStore, "put_json", refusing)
+        assert forgotten(lake, "ann@example.com").problems
+    assert forgotten(lake, "ann@example.com").audit["completed"]
+    assert [row["completed"] for row in audit_rows(lake.lake)] == [False, True]
+
+
+def test_hidden_files_in_a_tables_folder_go_when_no_write_can_need_them(lake, monkeypatch):
+    """Vacuum leaves them for ever, and the person's rows in them."""
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.catch_up()
+    path = "curated/customers_curated/_temporary/0/part-0.parquet"
+    lake.put({path: b"ann@example.com"})
+    young = forgotten(lake, "ann@example.com")
+    assert young.purge.kept == 1
+    assert not young.audit["completed"]
+    monkeypatch.setattr(vacuum, "UNDER_WAY_HOURS", 0)
+    assert forgotten(lake, "ann@example.com").audit["completed"]
+    assert lake.lake.get(path) is None
+
+
+def test_rows_that_hold_the_person_by_the_name_of_an_unreadable_object_are_said(lake):
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.put({f"landing/customer/ingest_date={DATES[0]}/of ann@example.com 1.json.gz": b"no gzip"})
+    lake.catch_up()
+    result = forgotten(lake, "ann@example.com")
+    assert not result.audit["completed"]
+    assert "named after the person" in " ".join(result.problems)
+    assert "ann@" not in " ".join(result.problems)
+
+
+def test_a_rebuild_keeps_what_an_unfinished_order_needs(lake):
+    forgotten_until_old_files_are_deleted(lake)
+    drop_tables(lake.lake)
+    assert len(list(lake.lake.objects(UNFINISHED))) == 1
 
 
 def test_a_device_that_another_claims_meanwhile_is_not_taken_by_the_repeated_order(lake):

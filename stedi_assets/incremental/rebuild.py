@@ -3,8 +3,9 @@
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import TABLES
 
-# Who was forgotten, when and by which command; and whether what landed is a sample.
-_KEPT = ("_stedi/audit/", "_stedi/sample.json")
+# Who was forgotten, when and by which command; what an order that is unfinished needs, since nobody
+# could find the person's readings again; and whether what landed is a sample.
+_KEPT = ("_stedi/audit/", "_stedi/unfinished_forget/", "_stedi/sample.json")
 
 
 def drop_tables(lake: ObjectStore) -> None:

@@ -1,6 +1,7 @@
 """`stedi forget`: a person out of everything, as one function that commands and tests call."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -12,7 +13,7 @@ from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import unfinished, vacuum
 from stedi_assets.privacy.address_search import identity
 from stedi_assets.privacy.audit import AuditRow
-from stedi_assets.privacy.landed_objects import Redactor, Taken, devices_in_objects
+from stedi_assets.privacy.landed_objects import Redactor, Taken, claims_in_objects
 from stedi_assets.privacy.subject_access import find, row_is_theirs, rows_of, without_devices
 from stedi_assets.privacy.whose_record import Person
 from stedi_assets.spark.errors import error_line, redact_engine_errors
@@ -30,6 +31,20 @@ class Forgotten:
     audit: dict[str, Any]
     purge: vacuum.PurgeResult
     problems: list[str]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Whom an order is about.
+
+    person: with the devices whose readings are taken; kept: the devices that the next order is to
+    know of if this one stays unfinished, as an earlier one did; problem: why devices are left out.
+    """
+
+    person: Person
+    kept: frozenset[str]
+    is_repeated: bool
+    problem: str | None
 
 
 def forget(
@@ -53,24 +68,31 @@ def forget(
     for run in runs_in_progress():
         raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
-    person, is_repeated = _find(lakehouse, email, catch_up)
-    problems: list[str] = []
+    found = _find(lakehouse, email, catch_up)
+    person = found.person
+    problems = [found.problem] if found.problem else []
     unread: list[str] = []  # of the last look only what cannot be read is a problem
     before = rows_of(lakehouse, person, unread)
     row = AuditRow(lakehouse.store, command, person.subject_id)
 
     def start() -> None:
         if not row.started:
-            unfinished.begin(lakehouse.store, person)
+            unfinished.begin(lakehouse.store, person, found.kept)
             row.start()
 
     redactor = Redactor(lakehouse.store, person, start)
     taken = redactor.taken
     try:
         redactor.take_out()
-        if not taken.was_found and not any(before.values()) and not is_repeated:
+        if not taken.was_found and not any(before.values()) and not found.is_repeated:
             raise _nobody(taken, unread)
         start()
+        if unknown := redactor.unknown_devices - found.kept:
+            unfinished.begin(lakehouse.store, person, found.kept | unknown)
+            problems.append(
+                "A record that landed meanwhile named another device of the person:"
+                f" `{command}` again for its readings."
+            )
         _take_out_of_tables(lakehouse, person, catch_up, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
         left = rows_of(lakehouse, person, problems)
@@ -81,33 +103,41 @@ def forget(
                 f"Files that no table names stay, and may hold rows of the person: `{command}`"
                 f" again after {purge.until:%Y-%m-%d %H:%M} UTC."
             )
-        if not problems:
-            try:
-                unfinished.end(lakehouse.store, person)
-            except StediError as error:
-                problems.append(str(error))
         row.outcome = {"completed": not problems} | _outcome(taken, person, before, left)
     finally:
         problems += row.finish()
+    if not problems:
+        # After the row: whoever is killed between the two repeats the order, and finds it.
+        problems += unfinished.end(lakehouse.store, person)
     return Forgotten(row.row, purge, problems)
 
 
-def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> tuple[Person, bool]:
-    """The person of an email, by the tables or, where some could not be built, by objects.
+def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> _Found:
+    """The person of an email and their devices, by tables, by objects, and by an unfinished order.
 
-    Also whether an earlier order to forget them is unfinished: its devices are theirs, too.
+    A device counts where it is certain that nobody else's record names it. What cannot be read may
+    be such a record; where it had landed, the tables know it.
     """
     nobody = without_devices(lakehouse, email)
-    devices = unfinished.devices_of_unfinished(lakehouse.store, nobody)
-    try:
+    earlier = unfinished.devices_of_unfinished(lakehouse.store, nobody)
+    known = replace(nobody, devices=earlier or frozenset())
+    with suppress(Exception):  # whatever it is: reported when it is tried again
         catch_up()
-        person = find(lakehouse, email)
-    except Exception:  # whatever it is: reported when it is tried again
-        person = devices_in_objects(lakehouse.store, nobody)
-    if devices is not None:
-        known = replace(person, devices=person.devices | (devices - person.shared))
-        person = devices_in_objects(lakehouse.store, known)
-    return person, devices is not None
+    try:
+        known, tables_are_known = find(lakehouse, email, known.devices), True
+    except Exception:  # reported when the rows are looked for
+        tables_are_known = False
+    claims = claims_in_objects(lakehouse.store, known)
+    person, problem = claims.person, None
+    left_out = claims.unanswered + (0 if tables_are_known else claims.unread)
+    if left_out:
+        person = replace(person, devices=frozenset())
+        problem = (
+            f"Readings of devices stay: {left_out} customer objects could not be read, and may say"
+            " that the devices are somebody else's."
+        )
+    kept = claims.person.devices | (earlier or frozenset())
+    return _Found(person, kept, earlier is not None, problem)
 
 
 def _nobody(taken: Taken, unread: list[str]) -> StediError:
@@ -170,6 +200,11 @@ def _outcome(
 def _to_be_repeated(taken: Taken, left: dict[str, int], runs: list[str], command: str) -> list[str]:
     """What somebody has to do again, each in a line."""
     lines = []
+    if coming_back := set(taken.named) & set(taken.unread):
+        lines.append(
+            f"{len(coming_back)} objects that cannot be read are named after the person, and so are"
+            f" their rows in the tables: rename or delete them, then `{command}` again."
+        )
     if any(left.values()) or runs:
         # What a run wrote that had read before is found by the next catch-up.
         lines.append(

@@ -3,9 +3,9 @@
 import gzip
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -17,9 +17,8 @@ from stedi_assets.landing import record_parser
 from stedi_assets.landing.object_text import UnreadableError, landed_text
 from stedi_assets.privacy.address_search import folded, key_holds, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
-from stedi_assets.privacy.whose_record import Person, Redaction, fields_of, lines_of, redact
+from stedi_assets.privacy.whose_record import Person, Redaction, claim_of, lines_of, redact
 from stedi_assets.spark.errors import shown_key
-from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES, Entity
 
 THREADS = 8
@@ -67,6 +66,12 @@ class Redactor:
         self._before_change, self._lock = before_change, threading.Lock()
         self._shown_as: dict[str, str] = {}
         self._times_shown: Counter[str] = Counter()
+        self._named: set[str] = set()
+
+    @property
+    def unknown_devices(self) -> set[str]:
+        """Devices that records of the person named that were taken out, and nobody had known."""
+        return self._named - self.person.devices - self.person.shared
 
     def take_out(self) -> None:
         """Rewrite every object that holds the person; what could not be done is noted."""
@@ -117,6 +122,7 @@ class Redactor:
                     continue
                 self._note(key, error)
                 return nothing
+            self._named |= redaction.devices
             return redaction
         return nothing
 
@@ -189,34 +195,66 @@ def _s3_code(error: Exception) -> str | None:
     return {"404": "NoSuchKey", "403": "AccessDenied", "412": "PreconditionFailed"}.get(code, code)
 
 
-def devices_in_objects(store: ObjectStore, person: Person) -> Person:
+@dataclass(frozen=True)
+class Claims:
+    """Whose devices are, by the customer objects: landed, misplaced, hidden or of days to come.
+
+    person: with their devices; unread: objects that cannot be read as they are, which may name
+    others; unanswered: objects that S3 did not give this time.
+    """
+
+    person: Person
+    unread: int = 0
+    unanswered: int = 0
+
+
+def claims_in_objects(store: ObjectStore, person: Person) -> Claims:
     """The person with the devices that customer objects name, whether a table holds them or not."""
-    devices: set[str] = set(person.devices | person.shared)
-    for owner, number in _claims(store, lambda line: person.may_be_in(folded(line))):
-        if owner == person.email:
-            devices.add(number)
-    others = {
-        number
-        for owner, number in _claims(store, lambda line: any(device in line for device in devices))
-        if owner != person.email and number in devices
-    }
-    shared = person.shared | others
-    return Person(person.email, frozenset(devices - shared), person.subject_id, frozenset(shared))
+    wrong: dict[str, bool] = {}
+
+    def claims(may_be_in: Callable[[str], bool], keep: Callable[[str, str], bool]) -> set[str]:
+        return _claimed(store, may_be_in, keep, wrong)
+
+    theirs = claims(
+        lambda line: person.may_be_in(folded(line)), lambda owner, _: owner == person.email
+    )
+    numbers = person.devices | person.shared | theirs
+    shared = person.shared | claims(
+        lambda line: any(number in line for number in numbers),
+        lambda owner, number: owner != person.email and number in numbers,
+    )
+    unanswered = sum(wrong.values())
+    known = replace(person, devices=frozenset(numbers - shared), shared=frozenset(shared))
+    return Claims(known, len(wrong) - unanswered, unanswered)
 
 
-def _claims(store: ObjectStore, may_matter: Callable[[str], bool]) -> Iterator[tuple[str, str]]:
-    """Emails and the numbers of devices that well-formed customer records name."""
+def _claimed(
+    store: ObjectStore,
+    may_be_in: Callable[[str], bool],
+    keep: Callable[[str, str], bool],
+    wrong: dict[str, bool],
+) -> set[str]:
+    """The numbers of devices in those well-formed customer records that `keep` takes.
+
+    may_be_in: False for a line that surely has none of them; keep: by email and number; wrong:
+    takes the keys of objects that were not read, and whether S3 may give them another time.
+    """
     entity = ENTITIES["customer"]
-    for listed in store.objects(f"landing/{entity.name}/"):
+
+    def claimed_in(key: str) -> set[str]:
         try:
-            text = landed_text(store, listed["Key"])
-        except (UnreadableError, StediError):
-            continue
-        for line in lines_of(text):
-            if "\\" not in line and not may_matter(line):
-                continue
-            for _, parsed in record_parser.pieces_of(line):
-                fields = fields_of(entity, parsed)
-                if fields is not None:
-                    number: str = fields["serialNumber"]
-                    yield normalize_email(fields["email"]), number.strip(record_parser.WHITE)
+            text = landed_text(store, key)
+        except UnreadableError:
+            wrong.setdefault(key, False)
+            return set()
+        except StediError:
+            wrong[key] = True
+            return set()
+        lines = (line for line in lines_of(text) if "\\" in line or may_be_in(line))
+        pieces = (piece for line in lines for piece in record_parser.pieces_of(line))
+        named = (claim_of(entity, parsed) for _, parsed in pieces)
+        return {claim[1] for claim in named if claim and keep(*claim)}
+
+    keys = [listed["Key"] for listed in store.objects(f"landing/{entity.name}/")]
+    with ThreadPoolExecutor(THREADS) as pool:
+        return set().union(*pool.map(claimed_in, keys))

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 
 @redact_engine_errors("Looking for a person")
-def find(lakehouse: Lakehouse, email: str) -> Person:
+def find(lakehouse: Lakehouse, email: str, devices: frozenset[str] = frozenset()) -> Person:
     """The person of an email, with the devices that their records name and nobody else's do.
 
-    Where no customer landed, a person without devices.
+    devices: others that their records named. Where no customer landed, a person with these.
     """
     nobody = without_devices(lakehouse, email)
-    known, theirs, shared = nobody.email, nobody.devices, nobody.shared
+    known, theirs, shared = nobody.email, devices, nobody.shared
     landing = TABLES["customer_landing"]
     lakehouse.refresh([landing])
     if lakehouse.log(landing) is not None:
@@ -42,7 +42,7 @@ def find(lakehouse: Lakehouse, email: str) -> Person:
             )
             .distinct()
         )
-        theirs = _numbers(named.where(F.col("email") == known))
+        theirs |= _numbers(named.where(F.col("email") == known))
         others = (F.col("email") != known) & F.col("serialNumber").isin(sorted(theirs) or [""])
         shared = _numbers(named.where(others))
     return Person(known, theirs - shared, nobody.subject_id, shared)

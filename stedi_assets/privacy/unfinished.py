@@ -6,8 +6,10 @@ numbers are kept under the person's subject_id, from before the first change unt
 """
 
 import json
+from collections.abc import Collection
 from datetime import timedelta
 
+from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy.vacuum import erase_versions
 from stedi_assets.privacy.whose_record import Person
@@ -19,9 +21,9 @@ def _path(person: Person) -> str:
     return f"{_FOLDER}{person.subject_id}.json"
 
 
-def begin(store: ObjectStore, person: Person) -> None:
-    """Keep the devices of a person who is being forgotten."""
-    store.put_json(_path(person), {"devices": sorted(person.devices)})
+def begin(store: ObjectStore, person: Person, devices: Collection[str]) -> None:
+    """Keep the devices that records of a person who is being forgotten name, or named."""
+    store.put_json(_path(person), {"devices": sorted(devices)})
 
 
 def devices_of_unfinished(store: ObjectStore, person: Person) -> frozenset[str] | None:
@@ -34,12 +36,16 @@ def devices_of_unfinished(store: ObjectStore, person: Person) -> frozenset[str] 
         return None
     try:
         return frozenset(map(str, json.loads(kept[0])["devices"]))
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         return frozenset()
 
 
-def end(store: ObjectStore, person: Person) -> None:
-    """Delete what was kept, in all its versions: the order is done."""
+def end(store: ObjectStore, person: Person) -> list[str]:
+    """Delete what was kept, in all its versions: the order is done. A problem, in a line."""
     path = _path(person)
-    store.delete([path])
-    erase_versions(store, path, timedelta(0))
+    try:
+        store.delete([path])
+        erase_versions(store, path, timedelta(0))
+    except StediError as error:
+        return [str(error)]
+    return []

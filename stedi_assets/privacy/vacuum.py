@@ -29,6 +29,8 @@ UNDER_WAY_HOURS = 6
 ATTEMPTS = 10
 # No upload takes longer, of a landed object either. What a producer is sending is never ended.
 UPLOAD_TIME = timedelta(days=1)
+# What of a bucket is the lake's, below its prefix.
+_FOLDERS = ("landing/", "trusted/", "curated/", "_stedi/")
 # What earlier releases kept under `_stedi/`, and no release reads any more: it goes at once.
 OBSOLETE_FOLDERS = ("_stedi/settled/", "_stedi/stale/", "_stedi/summaries/")
 
@@ -39,7 +41,7 @@ class PurgeResult:
 
     removed: objects that went; kept: data files that no table names and that stay, until when at
     the latest; uploads: those that were cut short and are ended; problems: what could not be done,
-    each in a line; warnings: what S3 does not let us do, and nobody has to.
+    each in a line; warnings: what S3 does not let us do, and uploads in progress.
     """
 
     removed: int = 0
@@ -144,7 +146,7 @@ def _purge_table(
     _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
     result.removed += _erase_log(store, delta.version(), table.path, retention)
-    _count_kept(store, table, delta, max(retention, timedelta(hours=UNDER_WAY_HOURS)), result)
+    _rest(store, table, delta, max(retention, timedelta(hours=UNDER_WAY_HOURS)), result)
 
 
 def _compact(pipeline: Pipeline, table: Table, delta: Any) -> None:
@@ -165,20 +167,30 @@ def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
     return removed
 
 
-def _count_kept(
+def _rest(
     store: ObjectStore, table: Table, delta: Any, kept_for: timedelta, result: PurgeResult
 ) -> None:
-    """Count the data files under a table that its newest version does not name."""
+    """Count the files under a table that its newest version does not name.
+
+    Vacuum leaves those alone whose path has a part with `_` or `.` before it (an engine's
+    `_temporary/`, a `.crc`), for ever: they are deleted when they are as old as the others.
+    """
     prefix, named = f"{table.path}/", {uri.rpartition("/")[2] for uri in delta.file_uris()}
+    now, hidden = store.now(), []
     for entry in store.objects(prefix):
         path = entry["Key"].removeprefix(prefix)
         name = path.rpartition("/")[2]
         if path.startswith("_delta_log/") or name in named or unquote(name) in named:
             continue
+        until = entry["LastModified"] + kept_for
+        if until < now and any(part.startswith(("_", ".")) for part in path.split("/")):
+            hidden.append(path)
+            continue
         result.kept += 1
-        # A minute more, for S3's whole seconds and ours.
-        until = entry["LastModified"] + kept_for + timedelta(minutes=1)
+        until += timedelta(minutes=1)  # for S3's whole seconds and ours
         result.until = max(result.until or until, until)
+    store.delete(f"{prefix}{path}" for path in hidden)
+    result.removed += len(hidden)
 
 
 def _committed(delta: Any, commit: Callable[[], Any]) -> None:
@@ -210,7 +222,10 @@ def _erase_log(store: ObjectStore, version: int, path: str, retention: timedelta
 
 
 def _end_uploads(store: ObjectStore, result: PurgeResult) -> None:
-    """End the uploads below the lake's prefix that were cut short; StediError if not all."""
+    """End the uploads to the lake's folders that were cut short; StediError if not all.
+
+    A lake may share its bucket, and its root, with others, whose uploads are theirs.
+    """
     client, bucket, before = store.client, store.settings.bucket, store.now() - UPLOAD_TIME
     with translate_s3_errors(client, "listing uploads that were cut short"):
         pages = list(
@@ -218,7 +233,20 @@ def _end_uploads(store: ObjectStore, result: PurgeResult) -> None:
                 Bucket=bucket, Prefix=store.settings.key("")
             )
         )
-    uploads = [upload for page in pages for upload in page.get("Uploads", ())]
+    folders = tuple(map(store.settings.key, _FOLDERS))
+    uploads = [
+        upload
+        for page in pages
+        for upload in page.get("Uploads", ())
+        if upload["Key"].startswith(folders)
+    ]
+    young = [upload["Initiated"] for upload in uploads if upload["Initiated"] > before]
+    if young:
+        result.warnings.append(
+            f"{len(young)} uploads are in progress, or were cut short less than a day ago, and may"
+            f" hold anybody's records: again after {max(young) + UPLOAD_TIME:%Y-%m-%d %H:%M} UTC"
+            " ends what is left of them."
+        )
     refused: list[StediError] = []
     for upload in uploads:
         if upload["Initiated"] > before:

@@ -8,7 +8,7 @@ whose address, or device's number, stands in it as a whole token (`address_searc
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -59,13 +59,15 @@ class Redaction:
     """Landed text without a person.
 
     taken: how many records of theirs it held; mentions: how many records of others gave their
-    address in another field, and now do not; uncertain: text that may be of the person stays.
+    address in another field, and now do not; uncertain: text that may be of the person stays;
+    devices: the numbers of devices in customer records of theirs.
     """
 
     text: str
     taken: int = 0
     mentions: int = 0
     uncertain: bool = False
+    devices: set[str] = field(default_factory=set)
 
     @property
     def changed(self) -> bool:
@@ -109,6 +111,15 @@ def owner_of(entity: Entity, parsed: Any) -> str | None:
     return value.strip(record_parser.WHITE) if who == "serialNumber" else normalize_email(value)
 
 
+def claim_of(entity: Entity, parsed: Any) -> tuple[str, str] | None:
+    """The email and the number of the device in a parsed customer record; None where malformed."""
+    fields = fields_of(entity, parsed)
+    if fields is None:
+        return None
+    number: str = fields["serialNumber"]
+    return normalize_email(fields["email"]), number.strip(record_parser.WHITE)
+
+
 def fields_of(entity: Entity, parsed: Any) -> dict[str, Any] | None:
     """The contract's fields of a parsed record; None where it is malformed."""
     types = {column.name: column.type for column in entity.fields}
@@ -129,6 +140,8 @@ def _redacted_record(
         match = Match.YES if is_theirs else _spelled_otherwise(owner, person)
     if match is Match.YES:
         redaction.taken += 1
+        if entity.name == "customer" and (claim := claim_of(entity, parsed)):
+            redaction.devices.add(claim[1])
         return []
     redaction.uncertain |= match is Match.MAYBE
     if owner is None or search(raw, person.email) is Match.NO:
