@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError, EndpointConnectionError
 
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy.address_search import without_address
-from stedi_assets.privacy.landed_objects import Redactor, devices_in_objects
+from stedi_assets.privacy.landed_objects import Redactor, claims_in_objects
 from stedi_assets.privacy.whose_record import Person
 from stedi_assets.settings import load_settings
 from stedi_assets_tests.conftest import FIRST
@@ -231,7 +231,7 @@ def test_the_devices_of_a_person_are_known_from_objects_that_no_table_holds(stor
     others = [record("bob@example.com", "d2"), record("bob@example.com", "\t7")]
     shared = record("ann@example.com", "d2").replace("d2", "\\u0064\\u0032")
     store.put("landing/customer/stray", "\n".join([*mine, *others, shared]).encode())
-    person = devices_in_objects(store, ANN)
+    person = claims_in_objects(store, ANN).person
     assert person.devices == {"d1"}
     assert person.shared == {"7", "d2"}
 
