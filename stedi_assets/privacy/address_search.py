@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from functools import lru_cache
+from itertools import chain
 
 from stedi_assets.errors import StediError
 from stedi_assets.escapes import decodings, without_entities
@@ -131,10 +132,13 @@ def _in_form(views: list[str], name: str, numbers: list[str]) -> bool:
 
 def _in(view: str, name: str, numbers: list[str]) -> Match:
     """The best match in a text of a folded email, or of a number exactly as it is."""
-    matches = [*_identities(folded(view), name)]
-    for number in numbers:
-        matches += _tokens(view, number, False)
-    return max(matches, default=Match.NO)
+    best = Match.NO
+    tokens = (_tokens(view, number, False) for number in numbers)
+    for match in chain(_identities(folded(view), name), *tokens):
+        if match is Match.YES:  # a long line may hold a million of them
+            return match
+        best = max(best, match)
+    return best
 
 
 def _identities(view: str, name: str) -> Iterator[Match]:
@@ -153,7 +157,8 @@ def _tokens(view: str, name: str, is_address: bool) -> Iterator[Match]:
     """Of each place in a text where a name stands, whether it is a whole token there."""
     at = view.find(name)
     while at >= 0:
-        before, after = view[max(0, at - 60) : at], view[at + len(name) :][:2]
+        end = at + len(name)
+        before, after = view[max(0, at - 60) : at], view[end : end + 2]
         yield min(_begins(before, after, is_address), _ends(after))
         at = view.find(name, at + 1)
 
