@@ -85,8 +85,8 @@ def _numbers(
 ) -> dict[str, int | float]:
     """Counts and sizes, of the date and of the table."""
     numbers: dict[str, int | float] = {
-        "dagster/row_count": sum(f.rows for f in log.files),
-        "table_size_mb": megabytes(f.bytes for f in log.files),
+        "dagster/row_count": log.rows,
+        "table_size_mb": megabytes([log.bytes]),
         "table_files": len(log.files),
         "delta_version": log.version,
     }
@@ -98,7 +98,7 @@ def _numbers(
         rows, malformed = sum(f.rows for f in files), sum(f.malformed for f in files)
         numbers["partition_malformed"] = malformed
         numbers["partition_malformed_percent"] = round(100 * malformed / rows, 3) if rows else 0.0
-        numbers["table_malformed"] = sum(f.malformed for f in log.files)
+        numbers["table_malformed"] = log.malformed
     return numbers
 
 
@@ -117,8 +117,8 @@ def _customers(pipeline: Pipeline) -> dict[str, int]:
     counts = {}
     if customers := pipeline.state().membership.of("customer_landing", None)[0]:
         counts["landed"] = customers
-    counts["consenting"] = sum(f.rows for f in trusted.files) if trusted else 0
-    counts["with_readings"] = sum(f.rows for f in curated.files) if curated else 0
+    counts["consenting"] = trusted.rows if trusted else 0
+    counts["with_readings"] = curated.rows if curated else 0
     pairs = logs["machine_learning_curated"]
     if pairs and 0 < len(pairs.files) <= _FEW_FILES:
         rows = pipeline.lakehouse.read(TABLES["machine_learning_curated"])

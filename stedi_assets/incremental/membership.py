@@ -119,7 +119,7 @@ def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
         frames = pool.map(lambda r: rolled_up(lakehouse, r, logs[r.source.name]), rollups)
         customers, users, devices = frames
     people = logs["customer_landing"]
-    rows = sum(file.rows for file in people.files) if people else 0
+    rows = people.rows if people else 0
     columns = ("email", "serialNumber", "shareWithResearchAsOfDate")
     current = lakehouse.held(current_records(customers).select(*columns), rows)
     trusted = current.where(consents())

@@ -73,6 +73,21 @@ class TableLog:
             files.setdefault(file.ingest_date, []).append(file)
         return files
 
+    @cached_property
+    def rows(self) -> int:
+        """Rows in all files."""
+        return sum(file.rows for file in self.files)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes of all files."""
+        return sum(file.bytes for file in self.files)
+
+    @cached_property
+    def malformed(self) -> int:
+        """Malformed rows in all files."""
+        return sum(file.malformed for file in self.files)
+
     def of(self, day: date | None) -> Sequence[DataFile]:
         """The files of an ingest date; of None, all of them."""
         return self.files if day is None else self.by_date.get(day, [])

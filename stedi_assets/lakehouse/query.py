@@ -48,11 +48,11 @@ def _figures(lakehouse: Lakehouse, table: Table) -> Figures:
         return Figures(table.name, 0, None, None, 0, 0)
     return Figures(
         table.name,
-        rows=sum(f.rows for f in log.files),
+        rows=log.rows,
         newest_ingest_date=max((f.newest for f in log.files if f.rows and f.newest), default=None),
         version=log.version,
-        bytes=sum(f.bytes for f in log.files),
-        malformed=sum(f.malformed for f in log.files),
+        bytes=log.bytes,
+        malformed=log.malformed,
     )
 
 
