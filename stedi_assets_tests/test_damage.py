@@ -19,7 +19,9 @@ from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
 from stedi_assets.incremental import inputs
-from stedi_assets.lakehouse.delta_commit import write_checkpoint
+from stedi_assets.incremental.rollups import ROLLUP_TABLES
+from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
+from stedi_assets.lakehouse.delta_log import read_log
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy import vacuum
@@ -294,6 +296,58 @@ def test_somebody_gives_a_table_other_columns(lake, table):
     write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite", partition_by=partition)
     up_to_date(as_a_new_process(lake))
     assert by_delta_rs(lake, table).schema().to_arrow().names == columns
+
+
+def made_anew(lake, table: str, by: list[str] | None, *, nullable: bool = True) -> None:
+    """A table with the contract's columns and no rows, in the place of ours: by somebody."""
+    rows = by_delta_rs(lake, table).to_pyarrow_table(columns=TABLES[table].column_names)
+    columns = pa.schema(column.with_nullable(nullable) for column in rows.schema)
+    uri = lake.settings.uri(TABLES[table].path)
+    lake.lake.delete_below(f"{TABLES[table].path}/")
+    options = lake.lake.storage_options
+    write_deltalake(uri, columns.empty_table(), partition_by=by, storage_options=options)
+
+
+OTHERWISE = pytest.mark.parametrize(
+    ("table", "by", "nullable"),
+    [
+        ("accelerometer_trusted", None, True),
+        ("customers_curated", ["ingest_date"], True),
+        ("customers_curated", None, False),
+    ],
+    ids=["not partitioned", "partitioned", "not null"],
+)
+
+
+@OTHERWISE
+def test_somebody_makes_a_table_anew_otherwise(lake, table, by, nullable):
+    """Other readers would take our files' ingest dates for nulls, or refuse our rows."""
+    three_days(lake)
+    made_anew(lake, table, by, nullable=nullable)
+    other = as_a_new_process(lake)
+    up_to_date(other)
+    delta = by_delta_rs(lake, table)
+    assert delta.metadata().partition_columns == (["ingest_date"] if table[0] == "a" else [])
+    assert all(column.nullable for column in delta.schema().fields)
+    assert delta.to_pyarrow_table().num_rows == len(other.table(table)) > 0
+
+
+@OTHERWISE
+def test_a_checkpoint_says_too_that_somebody_made_a_table_otherwise(lake, table, by, nullable):
+    lake.lake.put(entry_path(TABLES[table], 0), first_entry(TABLES[table]))
+    made_anew(lake, table, by, nullable=nullable)
+    write_checkpoint(lake.lake, TABLES[table])
+    lake.lake.put(entry_path(TABLES[table], 1), b"{}")
+    assert read_log(lake.lake, TABLES[table]) is None
+
+
+@pytest.mark.parametrize("table", [*TABLES.values(), *ROLLUP_TABLES], ids=lambda t: t.name)
+def test_a_checkpoint_of_a_table_as_we_make_it_is_read(lake, table):
+    lake.lake.put(entry_path(table, 0), first_entry(table))
+    write_checkpoint(lake.lake, table)
+    lake.lake.put(entry_path(table, 1), b"{}")
+    lake.lake.delete([entry_path(table, 0)])
+    assert read_log(lake.lake, table).table_id
 
 
 LEAF = "machine_learning_curated"

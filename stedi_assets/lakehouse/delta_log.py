@@ -162,7 +162,8 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     names = {"metaData.id", "metaData.schemaString", "add.path", "add.size", "add.stats"}
     names |= {"protocol.minReaderVersion", "protocol.minWriterVersion"}
     columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
-    columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
+    nested = ("add.partitionValues.", "metaData.partitionColumns.")
+    columns = [c for c in columns_present if c in names or c.startswith(nested)]
     lines: list[tuple[str, dict[str, Any]]] = []
     for row in file.read(columns=columns).to_pylist():
         if row["protocol"] and row["protocol"]["minReaderVersion"]:
@@ -241,14 +242,21 @@ def _assert_known_protocol(protocol: Mapping[str, Any]) -> None:
 
 def _assert_contracts_columns(metadata: Mapping[str, Any], table: Table) -> None:
     """UnreadableLogError where a table's columns are not the contract's: of another release, or
-    because somebody wrote others. A commit of data files would not bring them back."""
+    because somebody wrote others. A commit of data files would not bring them back.
+
+    Nor would it bring back what the table is partitioned by, or that a column may be null: from
+    our files other readers would take null ingest dates, or no rows.
+    """
     types = {"long": "bigint"}
     columns = [
-        (f["name"], types.get(f["type"], f["type"]))
+        (f["name"], types.get(f["type"], f["type"]), f["nullable"])
         for f in json.loads(metadata["schemaString"])["fields"]
     ]
-    if columns != [(c.name, c.type) for c in table.columns]:
+    if columns != [(c.name, c.type, True) for c in table.columns]:
         raise UnreadableLogError("columns that are not the contract's")
+    by = [table.partition_column] if table.partition_column else []
+    if metadata["partitionColumns"] != by:
+        raise UnreadableLogError("partitions that are not the contract's")
 
 
 def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
