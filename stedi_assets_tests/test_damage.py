@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
+from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
@@ -235,6 +236,21 @@ def test_names_of_objects_that_may_be_addresses_are_not_told(lake, capfd):
     told = capfd.readouterr()
     assert "Ignored" in told.err + told.out
     assert "p1@" not in told.err + told.out
+
+
+def test_what_s3_does_not_delete_and_audit_rows_are_named_without_an_address(
+    lake, monkeypatch, caplog
+):
+    def refuse(**request):
+        return {"Errors": [{**o, "Code": "AccessDenied"} for o in request["Delete"]["Objects"]]}
+
+    monkeypatch.setattr(lake.lake.client, "delete_objects", refuse)
+    lake.lake.put("_stedi/audit/p1@example.com.json", b"{}")
+    assert audit_rows(lake.lake) == []
+    assert "_stedi/audit/… is damaged" in caplog.text
+    with pytest.raises(StediError, match=r"_stedi/audit/…: AccessDenied") as error:
+        lake.lake.delete(["_stedi/audit/p1@example.com.json"])
+    assert "p1@" not in str(error.value) + caplog.text
 
 
 @pytest.mark.parametrize("name", ["c", "an odd name!"])

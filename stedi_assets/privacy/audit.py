@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.rules import normalized_email, well_formed
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def _audit_row(store: ObjectStore, path: str) -> dict[str, Any] | None:
         row = {}
     if _is_audit_row(row):
         return row
-    _LOG.warning("The audit row %s is damaged and left out.", path)
+    _LOG.warning("The audit row %s is damaged and left out.", shown_key(path))
     return None
 
 
