@@ -305,7 +305,7 @@ def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(st
 
 
 def test_sample_and_other_data_do_not_land_in_one_lake_unless_told_to(lake, stedi, tmp_path):
-    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "{}")):
+    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "[" * 200_000)):
         (tmp_path / name / "customer").mkdir(parents=True)
         (tmp_path / name / "customer" / f"{name}.json").write_text("{}")
         (tmp_path / name / "sample.json").write_text(content)

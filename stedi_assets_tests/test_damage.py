@@ -426,6 +426,28 @@ def test_what_is_kept_is_json_of_another_shape(lake, key, damaged):
     up_to_date(as_a_new_process(lake))
 
 
+TRUSTED_LOG = f"{TABLES['customer_trusted'].path}/_delta_log/"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        LEDGER,
+        "_stedi/settings.json",
+        "_stedi/membership.json",
+        "_stedi/rollups/dates_of_users.json",
+        f"{TRUSTED_LOG}_last_checkpoint",
+        f"{TRUSTED_LOG}{0:020}.json",
+    ],
+)
+def test_what_is_kept_is_json_nested_too_deeply(lake, key):
+    """Python says so by another error than of any other damage."""
+    three_days(lake)
+    lake.lake.put(key, b"[" * 200_000)
+    lake.put(WITHDRAWN)
+    up_to_date(as_a_new_process(lake))
+
+
 AUDIT_ROW = {"when": "2026-01-01T00:00:00+00:00", "command": "stedi forget", "subject_id": "s"}
 
 

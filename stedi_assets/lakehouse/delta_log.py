@@ -4,7 +4,6 @@ A `TableLog` is a value. It is read once, from the newest checkpoint on, and the
 by one listing of the log's newest entries: S3 charges by the request, in time and in money.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
@@ -149,7 +149,7 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
 
 def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a log entry: kind and content."""
-    lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+    lines = [parse_json(line) for line in body.splitlines() if line.strip()]
     return [action for line in lines for action in line.items()]
 
 
@@ -250,7 +250,7 @@ def _assert_contracts_columns(metadata: Mapping[str, Any], table: Table) -> None
     types = {"long": "bigint"}
     columns = [
         (f["name"], types.get(f["type"], f["type"]), f["nullable"])
-        for f in json.loads(metadata["schemaString"])["fields"]
+        for f in parse_json(metadata["schemaString"])["fields"]
     ]
     if columns != [(c.name, c.type, True) for c in table.columns]:
         raise UnreadableLogError("columns that are not the contract's")
@@ -263,7 +263,7 @@ def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
     """A data file from an `add` action, its statistics as JSON text."""
     if add.get("deletionVector"):
         raise UnreadableLogError("deletion vectors, which Athena and this project do not read")
-    statistics = json.loads(add.get("stats") or "{}")
+    statistics = parse_json(add.get("stats") or "{}")
     least, most = statistics.get("minValues", {}), statistics.get("maxValues", {})
     nulls = statistics.get("nullCount", {}).get("_corrupt_record")
     rows = statistics.get("numRecords", 1)  # not known: not none

@@ -89,11 +89,6 @@ class ObjectStore:
             body: bytes = answer["Body"].read()
         return body
 
-    def get_json(self, path: str) -> Any:
-        """The JSON file at a path, or None where there is none."""
-        document = self.get(path)
-        return None if document is None else json.loads(document[0])
-
     def put_json(self, path: str, value: Any) -> None:
         """Write a JSON file; S3 replaces it as a whole or not at all."""
         self.put(path, json.dumps(value, separators=(",", ":")).encode())
