@@ -472,6 +472,14 @@ def test_an_audit_row_that_is_none_is_left_out_with_a_warning(lake, caplog, dama
     assert "stedi forget" in result.output
 
 
+def test_values_of_an_audit_row_are_shown_as_text(lake):
+    odd = {"when": "2022[/bold]", "command": "[red]\x1b[31m", "subject_id": "[/]"}
+    lake.lake.put("_stedi/audit/1.json", json.dumps(odd).encode())
+    result = CliRunner().invoke(main, ["audit"])
+    assert result.exit_code == 0, result.exception
+    assert all(text in result.output for text in ("2022[/bold]", "[red]\\x1b[31m", "[/]"))
+
+
 def test_nobody_waits_for_an_audit_row_that_is_none(lake):
     three_days(lake)
     lake.lake.put("_stedi/audit/1.json", b'{"when":"x"}')
