@@ -12,8 +12,8 @@ from urllib.parse import unquote
 MAX_DECODINGS = 8
 # Text with one of these may hold a name that does not stand in it letter by letter.
 ESCAPES = ("\\", "%", "&", "\0")
-# Escapes of JSON, of JavaScript (`%u0061`, `\u{61}`), of Python's text (`\U0001f600`) and bytes (`\xc3\xbc`),
-# and octal ones of C (`\303\274`).
+# Escapes of JSON, of JavaScript (`%u0061`, `\u{61}`), of Python's text (`\U0001f600`) and bytes
+# (`\xc3\xbc`), and octal ones of C (`\303\274`).
 _ESCAPE = re.compile(
     r"""(?:\\|%)u([0-9a-fA-F]{4})|\\U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})"""
     r"""|\\u\{0*(10[0-9a-fA-F]{4}|[0-9a-fA-F]{1,5})\}"""

@@ -349,7 +349,7 @@ def test_what_is_typed_and_is_not_utf8_is_one_line(encoding):
         os.close(terminal)
         os.close(its_input)
     assert process.returncode == 1
-    assert output.split() == "stedi: Standard input is not UTF-8: give the email as UTF-8.".split()
+    assert output.strip() == "stedi: Standard input is not UTF-8: give the email as UTF-8."
 
 
 @pytest.mark.parametrize("command", ["forget", "consent"])
