@@ -38,7 +38,11 @@ def aws_client(service: str, region: str) -> Any:
 
 def bad_aws_settings(service: str, error: Exception) -> StediError:
     """The error for settings of which the SDK makes no client: an endpoint that is none, say."""
-    text = re.sub(r"\S*://\S+|\S+@\S+", lambda match: shown_address(match[0]), str(error))
+    if isinstance(error, BotoCoreError):
+        text = re.sub(r"\S*://\S+|\S+@\S+", lambda match: shown_address(match[0]), str(error))
+    else:  # Python's, such as "Invalid endpoint: …": what follows, or is quoted, is the setting
+        words, mark, value = str(error).partition(": ")
+        text = re.sub(r"'.*'", "'…'", words) + mark + shown_address(value)
     return StediError(f"The AWS settings do not work for {service}: {text}")
 
 

@@ -12,18 +12,21 @@ from urllib.parse import unquote
 MAX_DECODINGS = 8
 # Text with one of these may hold a name that does not stand in it letter by letter.
 ESCAPES = ("\\", "%", "&", "\0")
-# Escapes of JSON, of JavaScript (`%u0061`), of Python's text (`\U0001f600`) and bytes (`\xc3\xbc`),
-# and octal ones of C (`\303\274`).
+# Escapes of JSON, of JavaScript (`%u0061`, `\u{61}`), of Python's text (`\U0001f600`) and bytes
+# (`\xc3\xbc`), and octal ones of C (`\303\274`).
 _ESCAPE = re.compile(
     r"""(?:\\|%)u([0-9a-fA-F]{4})|\\U(00(?:0[0-9a-fA-F]|10)[0-9a-fA-F]{4})"""
+    r"""|\\u\{0*(10[0-9a-fA-F]{4}|[0-9a-fA-F]{1,5})\}"""
     r"""|((?:\\x[0-9a-fA-F]{2})+)|((?:\\[0-3][0-7]{2})+)|\\(["\\/bfnrt])"""
 )
 # White space that was escaped: `x\nann@…` may as well be of the domain user `x\nann`.
 _ESCAPED = dict.fromkeys("bfnrt", "\x1f")
 # In the same way `x\054ann@…` may be of the domain user `x\054ann`.
 _OCTAL_SIGNS = {n: "\x1f" for n in range(128) if not (chr(n).isalnum() or chr(n) in "@%._+-")}
-# HTML's numbers need no semicolon.
-_ENTITY = re.compile(r"&(?:#[0-9]{1,7};?|#[xX][0-9a-fA-F]{1,6};?|[A-Za-z][A-Za-z0-9]{1,31};)")
+# HTML's numbers need no semicolon, and may begin with any number of zeros.
+_ENTITY = re.compile(
+    r"&(?:#0*([0-9]{1,7});?|#[xX]0*([0-9a-fA-F]{1,6});?|[A-Za-z][A-Za-z0-9]{1,31};)"
+)
 
 
 def decodings(text: str) -> list[str]:
@@ -51,7 +54,15 @@ def may_hold_address(text: str) -> bool:
 
 def without_entities(text: str) -> str:
     """A text with HTML's escapes undone, once."""
-    return _ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+    return _ENTITY.sub(_character, text)
+
+
+def _character(entity: re.Match[str]) -> str:
+    """What an escape of HTML stands for; of a number without its zeros: Python takes not many."""
+    decimal, in_hex = entity.groups()
+    if decimal:
+        return html.unescape(f"&#{decimal};")
+    return html.unescape(f"&#x{in_hex};" if in_hex else entity[0])
 
 
 def _without_escapes(text: str) -> str:
@@ -63,9 +74,9 @@ def _without_escapes(text: str) -> str:
 
 def _meant(escape: re.Match[str]) -> str:
     """What an escape stands for."""
-    point, long_point, in_hex, octal, other = escape.groups()
-    if point or long_point:
-        return chr(int(point or long_point, 16))
+    *points, in_hex, octal, other = escape.groups()
+    if point := next(filter(None, points), None):
+        return chr(int(point, 16))
     if in_hex:
         return _text_of(bytes.fromhex(in_hex.replace("\\x", "")))
     if octal:

@@ -1,6 +1,5 @@
 """Everything the environment says, read and validated here and nowhere else."""
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stedi_assets.errors import SettingsError, shown_address
+from stedi_assets.json_text import parse_json
 
 EMBEDDED_BUCKET = "stedi"
 EMBEDDED_SALT = "stedi-embedded-lake"
@@ -224,7 +224,7 @@ def _first_date(environ: Mapping[str, str], storage: Mapping[str, Any]) -> date:
 def _running_server(environ: Mapping[str, str]) -> dict[str, Any]:
     """What the embedded server wrote of itself, or {} where none was started."""
     try:
-        state: dict[str, Any] = json.loads((home(environ) / "s3" / "server.json").read_text())
+        state: dict[str, Any] = parse_json((home(environ) / "s3" / "server.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
     return state

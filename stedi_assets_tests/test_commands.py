@@ -181,6 +181,9 @@ def test_whole_numbers_from_athena_stay_exact_beside_nulls(stedi, monkeypatch, r
         ({"AWS_SECRET_ACCESS_KEY": "wrong"}, "the keys are refused"),
         ({"AWS_ENDPOINT_URL": "localhost:9000"}, "The AWS settings do not work for S3"),
         ({"AWS_ENDPOINT_URL": "me:hidden@localhost:9000"}, "do not work for S3"),
+        ({"AWS_ENDPOINT_URL": "me:hidden"}, "do not work for S3: Invalid endpoint: …"),
+        ({"AWS_ENDPOINT_URL": "http://me:hidden"}, "No S3 answers at http://… for"),
+        ({"AWS_ENDPOINT_URL": "http://me:my hidden@[::1"}, "do not work for S3"),
         ({"AWS_ENDPOINT_URL": "http://me:hidden@127.0.0.1:9"}, "No S3 answers at http://…@127."),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:99999"}, "127.0.0.1:99999"),
         ({"AWS_ENDPOINT_URL": "http://[::1"}, "The AWS settings do not work for S3"),
@@ -305,7 +308,7 @@ def test_a_query_may_be_in_parentheses_and_name_a_table_that_is_not_there_yet(st
 
 
 def test_sample_and_other_data_do_not_land_in_one_lake_unless_told_to(lake, stedi, tmp_path):
-    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "{}")):
+    for name, content in (("sample", '{"arguments": {"seed": 0}}'), ("real", "[" * 200_000)):
         (tmp_path / name / "customer").mkdir(parents=True)
         (tmp_path / name / "customer" / f"{name}.json").write_text("{}")
         (tmp_path / name / "sample.json").write_text(content)

@@ -18,8 +18,11 @@ from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
+from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
-from stedi_assets.lakehouse.delta_commit import write_checkpoint
+from stedi_assets.incremental.rollups import ROLLUP_TABLES
+from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
+from stedi_assets.lakehouse.delta_log import read_log
 from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy import vacuum
@@ -235,6 +238,21 @@ def test_names_of_objects_that_may_be_addresses_are_not_told(lake, capfd):
     assert "p1@" not in told.err + told.out
 
 
+def test_what_s3_does_not_delete_and_audit_rows_are_named_without_an_address(
+    lake, monkeypatch, caplog
+):
+    def refuse(**request):
+        return {"Errors": [{**o, "Code": "AccessDenied"} for o in request["Delete"]["Objects"]]}
+
+    monkeypatch.setattr(lake.lake.client, "delete_objects", refuse)
+    lake.lake.put("_stedi/audit/p1@example.com.json", b"{}")
+    assert audit_rows(lake.lake) == []
+    assert "_stedi/audit/… is damaged" in caplog.text
+    with pytest.raises(StediError, match=r"_stedi/audit/…: AccessDenied") as error:
+        lake.lake.delete(["_stedi/audit/p1@example.com.json"])
+    assert "p1@" not in str(error.value) + caplog.text
+
+
 @pytest.mark.parametrize("name", ["c", "an odd name!"])
 def test_s3_says_once_that_an_object_is_gone(lake, monkeypatch, name):
     lake.put(landed("customer", DATES[0], name, person(1, 0, T0)))
@@ -294,6 +312,58 @@ def test_somebody_gives_a_table_other_columns(lake, table):
     write_deltalake(delta, rows, mode="overwrite", schema_mode="overwrite", partition_by=partition)
     up_to_date(as_a_new_process(lake))
     assert by_delta_rs(lake, table).schema().to_arrow().names == columns
+
+
+def made_anew(lake, table: str, by: list[str] | None, *, nullable: bool = True) -> None:
+    """A table with the contract's columns and no rows, in the place of ours: by somebody."""
+    rows = by_delta_rs(lake, table).to_pyarrow_table(columns=TABLES[table].column_names)
+    columns = pa.schema(column.with_nullable(nullable) for column in rows.schema)
+    uri = lake.settings.uri(TABLES[table].path)
+    lake.lake.delete_below(f"{TABLES[table].path}/")
+    options = lake.lake.storage_options
+    write_deltalake(uri, columns.empty_table(), partition_by=by, storage_options=options)
+
+
+OTHERWISE = pytest.mark.parametrize(
+    ("table", "by", "nullable"),
+    [
+        ("accelerometer_trusted", None, True),
+        ("customers_curated", ["ingest_date"], True),
+        ("customers_curated", None, False),
+    ],
+    ids=["not partitioned", "partitioned", "not null"],
+)
+
+
+@OTHERWISE
+def test_somebody_makes_a_table_anew_otherwise(lake, table, by, nullable):
+    """Other readers would take our files' ingest dates for nulls, or refuse our rows."""
+    three_days(lake)
+    made_anew(lake, table, by, nullable=nullable)
+    other = as_a_new_process(lake)
+    up_to_date(other)
+    delta = by_delta_rs(lake, table)
+    assert delta.metadata().partition_columns == (["ingest_date"] if table[0] == "a" else [])
+    assert all(column.nullable for column in delta.schema().fields)
+    assert delta.to_pyarrow_table().num_rows == len(other.table(table)) > 0
+
+
+@OTHERWISE
+def test_a_checkpoint_says_too_that_somebody_made_a_table_otherwise(lake, table, by, nullable):
+    lake.lake.put(entry_path(TABLES[table], 0), first_entry(TABLES[table]))
+    made_anew(lake, table, by, nullable=nullable)
+    write_checkpoint(lake.lake, TABLES[table])
+    lake.lake.put(entry_path(TABLES[table], 1), b"{}")
+    assert read_log(lake.lake, TABLES[table]) is None
+
+
+@pytest.mark.parametrize("table", [*TABLES.values(), *ROLLUP_TABLES], ids=lambda t: t.name)
+def test_a_checkpoint_of_a_table_as_we_make_it_is_read(lake, table):
+    lake.lake.put(entry_path(table, 0), first_entry(table))
+    write_checkpoint(lake.lake, table)
+    lake.lake.put(entry_path(table, 1), b"{}")
+    lake.lake.delete([entry_path(table, 0)])
+    assert read_log(lake.lake, table).table_id
 
 
 LEAF = "machine_learning_curated"
@@ -356,6 +426,28 @@ def test_what_is_kept_is_json_of_another_shape(lake, key, damaged):
     up_to_date(as_a_new_process(lake))
 
 
+TRUSTED_LOG = f"{TABLES['customer_trusted'].path}/_delta_log/"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        LEDGER,
+        "_stedi/settings.json",
+        "_stedi/membership.json",
+        "_stedi/rollups/dates_of_users.json",
+        f"{TRUSTED_LOG}_last_checkpoint",
+        f"{TRUSTED_LOG}{0:020}.json",
+    ],
+)
+def test_what_is_kept_is_json_nested_too_deeply(lake, key):
+    """Python says so by another error than of any other damage."""
+    three_days(lake)
+    lake.lake.put(key, b"[" * 200_000)
+    lake.put(WITHDRAWN)
+    up_to_date(as_a_new_process(lake))
+
+
 AUDIT_ROW = {"when": "2026-01-01T00:00:00+00:00", "command": "stedi forget", "subject_id": "s"}
 
 
@@ -378,6 +470,14 @@ def test_an_audit_row_that_is_none_is_left_out_with_a_warning(lake, caplog, dama
     result = CliRunner().invoke(main, ["audit"])
     assert result.exit_code == 0, result.exception
     assert "stedi forget" in result.output
+
+
+def test_values_of_an_audit_row_are_shown_as_text(lake):
+    odd = {"when": "2022[/bold]", "command": "[red]\x1b[31m", "subject_id": "[/]"}
+    lake.lake.put("_stedi/audit/1.json", json.dumps(odd).encode())
+    result = CliRunner().invoke(main, ["audit"])
+    assert result.exit_code == 0, result.exception
+    assert all(text in result.output for text in ("2022[/bold]", "[red]\\x1b[31m", "[/]"))
 
 
 def test_nobody_waits_for_an_audit_row_that_is_none(lake):

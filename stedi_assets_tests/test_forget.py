@@ -488,6 +488,34 @@ def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, d
     assert len(audit_rows(lake.lake)) == done
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape"])
+def test_what_is_typed_and_is_not_utf8_is_one_line(encoding):
+    terminal, its_input = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stedi_assets.cli", "forget"],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        stdin=its_input,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        bufsize=0,
+        start_new_session=True,
+    )
+    give_up = threading.Timer(100, process.kill)
+    give_up.start()
+    try:
+        said_until(process, "Email: ")
+        os.write(terminal, b"ann\xff@example.com\n")
+        output = process.communicate()[0].decode()
+    finally:
+        give_up.cancel()
+        process.kill()
+        process.wait()
+        os.close(terminal)
+        os.close(its_input)
+    assert process.returncode == 1
+    assert output.strip() == "stedi: Standard input is not UTF-8: give the email as UTF-8."
+
+
 @pytest.mark.parametrize("command", ["forget", "consent"])
 @pytest.mark.parametrize(
     ("given", "why"),

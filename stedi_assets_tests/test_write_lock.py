@@ -62,6 +62,35 @@ def test_the_lock_of_a_dead_writer_is_taken_over(lake, monkeypatch):
     assert locks(lake) == []
 
 
+def test_a_lock_that_is_not_there_and_cannot_be_put_is_an_error(lake, monkeypatch):
+    """The server takes its key for a folder."""
+    lake.put({"_stedi/locks/a_table/x": b""})
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 1)
+    with (
+        pytest.raises(StediError, match="below _stedi/locks/a_table/"),
+        write_lock(lake.lake, "a_table"),
+    ):
+        pass
+    assert locks(lake) == ["_stedi/locks/a_table/x"]
+
+
+def test_a_lock_that_is_held_for_long_is_waited_for(lake, monkeypatch):
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.5)
+    order: list[str] = []
+
+    def second() -> None:
+        with write_lock(lake.lake, "a_table"):
+            order.append("second")
+
+    with write_lock(lake.lake, "a_table"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join(1.5)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
+
+
 def test_a_lock_from_the_future_is_taken_over(lake):
     """S3's clock was set back since its holder was killed."""
     now = datetime.now(UTC)

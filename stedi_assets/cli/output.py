@@ -108,7 +108,7 @@ def _csv_cell(value: Any) -> Any:
     return str(value).lower() if isinstance(value, bool) else value
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
     """A value on a terminal, on one line; what would move the cursor is written as an escape."""
     text = "null" if value is None else str(_csv_cell(value))
     return text if text.isprintable() else "".join(map(_visible, text))
@@ -124,7 +124,7 @@ def _print_for_people(answer: "pyarrow.Table") -> None:
     """A table where it fits the terminal's width, else a block of lines for each row."""
     from pyarrow import types
 
-    rows = [[_cell(value) for value in row] for row in islice(_rows(answer), ROWS_SHOWN)]
+    rows = [[cell(value) for value in row] for row in islice(_rows(answer), ROWS_SHOWN)]
     names, console = answer.column_names, _console()
     widths = [max(map(len, column)) for column in zip(names, *rows, strict=True)]
     if sum(widths) + 2 * len(widths) > console.width:

@@ -14,6 +14,7 @@ from stedi_assets.cli.common import (
     runs_in_progress,
     warn,
 )
+from stedi_assets.cli.output import cell
 from stedi_assets.errors import StediError
 
 
@@ -52,14 +53,16 @@ def _address() -> str:
     """The email, from standard input or a prompt that does not show it; never an argument."""
     from stedi_assets.privacy.address_search import identity, is_address
 
-    if sys.stdin.isatty():
-        email = identity(str(click.prompt("Email", hide_input=True)))
-    else:
-        try:
+    try:
+        if sys.stdin.isatty():
+            typed = str(click.prompt("Email", hide_input=True))
+            typed.encode()  # what is not UTF-8 is an error here, too, or half a character
+        else:
             # PowerShell's pipe puts a byte-order mark before what it sends.
-            email = identity(sys.stdin.buffer.read().decode("utf-8-sig"))
-        except UnicodeDecodeError:
-            raise StediError("Standard input is not UTF-8: give the email as UTF-8.") from None
+            typed = sys.stdin.buffer.read().decode("utf-8-sig")
+    except UnicodeError:
+        raise StediError("Standard input is not UTF-8: give the email as UTF-8.") from None
+    email = identity(typed)
     if not is_address(email):
         warn("That is not one email address: only who is recorded by exactly this is looked for.")
     return email
@@ -124,15 +127,17 @@ def audit(as_json: bool) -> None:
 def _print_audit(rows: list[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("when (UTC)", "command", "subject_id", "rows", "not searched", "completed")
     for row in rows:
-        table.add_row(
-            str(row["when"]).removesuffix("+00:00").replace("T", " "),
-            str(row["command"]),
-            str(row["subject_id"])[:24],
+        cells = (
+            row["when"].removesuffix("+00:00").replace("T", " "),
+            row["command"],
+            row["subject_id"][:24],
             f"{sum(row.get('rows', {}).values()):,}",
-            str(len(row.get("unreadable_objects", ()))),
+            len(row.get("unreadable_objects", ())),
             "yes" if row.get("completed", True) else "no",
         )
+        table.add_row(*(Text(cell(value)) for value in cells))  # text: not rich's markup
     Console(width=None if sys.stdout.isatty() else 120).print(table)

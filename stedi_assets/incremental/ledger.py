@@ -14,6 +14,7 @@ from datetime import date
 from typing import Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, NotModifiedError, PreconditionError
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
@@ -93,7 +94,7 @@ def read_ledger(store: ObjectStore, table: Table, known: Ledger | None = None) -
     if existing is None:
         return Ledger()
     try:
-        document = json.loads(existing[0])
+        document = parse_json(existing[0])
         entries = {
             None if key == "all" else date.fromisoformat(key): _entry(entry)
             for key, entry in document["entries"].items()

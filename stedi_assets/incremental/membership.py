@@ -5,7 +5,6 @@ under a key of these. The hashes identify nobody: they are of sets, and only ans
 the same.
 """
 
-import json
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from stedi_assets.incremental.rollups import (
     DATES_OF_USERS,
     rolled_up,
 )
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.tables import Lakehouse, Logs
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import consent, consents, current_records, device_owners
@@ -63,7 +63,7 @@ def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
     if existing is None:
         return None
     try:
-        document = json.loads(existing[0])
+        document = parse_json(existing[0])
         sets = {
             table: {
                 None if day == "all" else date.fromisoformat(day): (int(count), str(hashed))

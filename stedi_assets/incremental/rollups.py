@@ -14,6 +14,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.incremental.ledger import files_of
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -195,7 +196,7 @@ def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> tuple[dict[str, str]
     if existing is None:
         return {}, None
     try:
-        manifest: dict[str, Any] = json.loads(existing[0])
+        manifest: dict[str, Any] = parse_json(existing[0])
         log = lakehouse.log(rollup.table)
         valid = log and manifest["files"] == [log.table_id, files_of(log, None)]
         return (dict(manifest["dates"]) if valid else {}), existing[1]

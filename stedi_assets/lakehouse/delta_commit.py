@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, applied, entry_actions
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
@@ -258,7 +259,7 @@ def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None)
 def _version_of(hint: bytes) -> int | None:
     """The version of the checkpoint that `_last_checkpoint` means; None where it means none."""
     try:
-        return int(json.loads(hint)["version"])
+        return int(parse_json(hint)["version"])
     except (ValueError, KeyError, TypeError):
         return None
 

@@ -4,7 +4,6 @@ A `TableLog` is a value. It is read once, from the newest checkpoint on, and the
 by one listing of the log's newest entries: S3 charges by the request, in time and in money.
 """
 
-import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import Table
 
@@ -164,7 +164,7 @@ def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
 
 def entry_actions(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The actions of a log entry: kind and content."""
-    lines = [json.loads(line) for line in body.splitlines() if line.strip()]
+    lines = [parse_json(line) for line in body.splitlines() if line.strip()]
     return [action for line in lines for action in line.items()]
 
 
@@ -177,7 +177,8 @@ def _checkpoint_lines(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     names = {"metaData.id", "metaData.schemaString", "add.path", "add.size", "add.stats"}
     names |= {"protocol.minReaderVersion", "protocol.minWriterVersion"}
     columns_present = {file.schema.column(n).path for n in range(len(file.schema))}
-    columns = [c for c in columns_present if c in names or c.startswith("add.partitionValues.")]
+    nested = ("add.partitionValues.", "metaData.partitionColumns.")
+    columns = [c for c in columns_present if c in names or c.startswith(nested)]
     lines: list[tuple[str, dict[str, Any]]] = []
     for row in file.read(columns=columns).to_pylist():
         if row["protocol"] and row["protocol"]["minReaderVersion"]:
@@ -256,21 +257,28 @@ def _assert_known_protocol(protocol: Mapping[str, Any]) -> None:
 
 def _assert_contracts_columns(metadata: Mapping[str, Any], table: Table) -> None:
     """UnreadableLogError where a table's columns are not the contract's: of another release, or
-    because somebody wrote others. A commit of data files would not bring them back."""
+    because somebody wrote others. A commit of data files would not bring them back.
+
+    Nor would it bring back what the table is partitioned by, or that a column may be null: from
+    our files other readers would take null ingest dates, or no rows.
+    """
     types = {"long": "bigint"}
     columns = [
-        (f["name"], types.get(f["type"], f["type"]))
-        for f in json.loads(metadata["schemaString"])["fields"]
+        (f["name"], types.get(f["type"], f["type"]), f["nullable"])
+        for f in parse_json(metadata["schemaString"])["fields"]
     ]
-    if columns != [(c.name, c.type) for c in table.columns]:
+    if columns != [(c.name, c.type, True) for c in table.columns]:
         raise UnreadableLogError("columns that are not the contract's")
+    by = [table.partition_column] if table.partition_column else []
+    if metadata["partitionColumns"] != by:
+        raise UnreadableLogError("partitions that are not the contract's")
 
 
 def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
     """A data file from an `add` action, its statistics as JSON text."""
     if add.get("deletionVector"):
         raise UnreadableLogError("deletion vectors, which Athena and this project do not read")
-    statistics = json.loads(add.get("stats") or "{}")
+    statistics = parse_json(add.get("stats") or "{}")
     least, most = statistics.get("minValues", {}), statistics.get("maxValues", {})
     nulls = statistics.get("nullCount", {}).get("_corrupt_record")
     rows = statistics.get("numRecords", 1)  # not known: not none

@@ -13,6 +13,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.settings import Settings
 
@@ -64,7 +65,7 @@ def _kept(store: "ObjectStore") -> tuple[dict[str, Any] | None, dict[str, str]]:
     if existing is None:
         return None, {"IfNoneMatch": "*"}
     try:
-        kept = dict(json.loads(existing[0]))
+        kept = dict(parse_json(existing[0]))
     except (ValueError, TypeError):
         kept = {}
     if not {*_VARIABLES, "salt_fingerprint"} <= kept.keys():  # damaged: as good as lost

@@ -22,6 +22,7 @@ from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.scratch import scratch_folder, translate_disk_errors
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import Table
 
 if TYPE_CHECKING:
@@ -124,9 +125,9 @@ class LocalFiles:
                 self.store.download(path, part)
                 if part.stat().st_size != file.bytes:
                     raise StediError(
-                        f"The data file {path} is damaged: it has {part.stat().st_size} bytes and"
-                        f" its table's log says {file.bytes}. Delete it: `stedi catch-up` then"
-                        " builds again what was in it."
+                        f"The data file {shown_key(path)} is damaged: it has"
+                        f" {part.stat().st_size} bytes and its table's log says {file.bytes}."
+                        " Delete it: `stedi catch-up` then builds again what was in it."
                     )
                 part.rename(copy)
             finally:

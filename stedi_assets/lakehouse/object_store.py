@@ -16,6 +16,7 @@ from stedi_assets.errors import StediError, shown_address
 from stedi_assets.lakehouse.client import make_client, translate_s3_errors
 from stedi_assets.lakehouse.lake_settings import check_lake_settings
 from stedi_assets.settings import EMBEDDED_HINT, Settings
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.spark.options import credentials, is_plain_http
 
 _DOWNLOAD_ATTEMPTS = 3
@@ -87,11 +88,6 @@ class ObjectStore:
             )
             body: bytes = answer["Body"].read()
         return body
-
-    def get_json(self, path: str) -> Any:
-        """The JSON file at a path, or None where there is none."""
-        document = self.get(path)
-        return None if document is None else json.loads(document[0])
 
     def put_json(self, path: str, value: Any) -> None:
         """Write a JSON file; S3 replaces it as a whole or not at all."""
@@ -173,7 +169,7 @@ class ObjectStore:
                     Delete={"Objects": keys[start : start + _DELETE_BATCH], "Quiet": True},
                 )
             for error in answer.get("Errors", ()):
-                raise StediError(f"S3 did not delete {error['Key']}: {error['Code']}.")
+                raise StediError(f"S3 did not delete {shown_key(error['Key'])}: {error['Code']}.")
 
     def delete_below(self, path: str) -> int:
         """Delete every object below a path; how many there were."""

@@ -28,6 +28,8 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 # A writer that was killed delays the next by the first at most; a live one renews in between.
 LEASE = timedelta(seconds=10)
 RENEW_SECONDS = 2.0
+# So long a lock may be neither there nor to be put. Where writers take turns one of both is seen.
+GIVE_UP_SECONDS = 180.0
 
 
 @contextmanager
@@ -100,8 +102,9 @@ class _Held:
         return lock["Body"].read().decode(errors="replace").startswith(self.holder)
 
     def _acquire(self) -> str:
-        """Wait for the lock; its etag."""
+        """Wait for the lock; its etag. StediError where it is not there and cannot be put."""
         condition: dict[str, str] | None = {"IfNoneMatch": "*"}
+        seen = time.monotonic()
         while True:
             if condition is not None:
                 try:
@@ -113,6 +116,14 @@ class _Held:
             lock = self._get()
             if lock is not None and self._is_ours(lock):
                 return str(lock["ETag"])
+            if lock is not None:
+                seen = time.monotonic()
+            elif time.monotonic() - seen > GIVE_UP_SECONDS:
+                # SeaweedFS has folders: of an object and a folder of one name there is only one.
+                raise StediError(
+                    f"The lock of {self.name} is not there and cannot be written: delete what is"
+                    f" below {_path(self.name)}/, then run again."
+                )
             condition = _condition(lock)
 
     def _put(self, **condition: str) -> str:

@@ -5,7 +5,6 @@ in any order, or name objects that are gone. The full listing stays as the sweep
 delays and never loses.
 """
 
-import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import date
@@ -13,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote_plus
 
 from stedi_assets.aws import translate_aws_errors
+from stedi_assets.json_text import parse_json
 from stedi_assets.landing.layout import is_data, parse_date
 from stedi_assets.settings import Settings
 from stedi_assets.tables.schemas import ENTITIES
@@ -136,7 +136,7 @@ def message_partitions(body: str, settings: Settings) -> frozenset[EventPartitio
         UnknownMessageError: it is not a message of S3.
     """
     try:
-        message = json.loads(body)
+        message = parse_json(body)
         if message.get("Event") == "s3:TestEvent":
             return frozenset()
         keys = [
@@ -145,7 +145,7 @@ def message_partitions(body: str, settings: Settings) -> frozenset[EventPartitio
             for record in message["Records"]
             if record["s3"]["bucket"]["name"] == settings.bucket
         ]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise UnknownMessageError from None
     partitions = (key_partition(key, settings) for key in keys)
     return frozenset(partition for partition in partitions if partition)

@@ -1,9 +1,9 @@
 """Sample data and real data do not mix: a lake that holds a sample is marked as such."""
 
-import json
 from pathlib import Path
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.object_store import ObjectStore
 
 MARK = "_stedi/sample.json"
@@ -16,7 +16,7 @@ class MixedDataError(StediError):
 def is_sample(source: Path) -> bool:
     """Whether a folder is what `stedi sample` wrote."""
     try:
-        return "seed" in json.loads((source / "sample.json").read_text("utf-8"))["arguments"]
+        return "seed" in parse_json((source / "sample.json").read_text("utf-8"))["arguments"]
     except (OSError, ValueError, KeyError, TypeError):
         return False
 
@@ -31,7 +31,7 @@ def refuse_mixing(lake: ObjectStore, source: Path) -> None:
     Raises:
         MixedDataError: one of them is sample data and the other is not.
     """
-    if is_sample(source) == (lake.get_json(MARK) is not None):
+    if is_sample(source) == (lake.get(MARK) is not None):
         return
     if next(lake.objects("landing/"), None) is not None:
         ours, theirs = ("sample", "other") if is_sample(source) else ("not sample", "sample")

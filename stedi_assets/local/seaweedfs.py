@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.local.certificate import self_signed_certificate
 from stedi_assets.settings import EMBEDDED_BUCKET
 
@@ -135,7 +136,7 @@ def running(folder: Path) -> LocalS3 | None:
     LocalS3Error where the process is another user's, who would be given our keys.
     """
     try:
-        server = LocalS3(**json.loads((folder / "server.json").read_text()))
+        server = LocalS3(**parse_json((folder / "server.json").read_text()))
     except (FileNotFoundError, ValueError, TypeError):
         return _find(folder)
     if not is_ours(server.pid, folder):
@@ -316,7 +317,7 @@ def _keys(folder: Path) -> dict[str, str]:
     """The lake's S3 keys: made at the first start, kept since."""
     path = folder / "keys.json"
     try:
-        kept = json.loads(path.read_text())
+        kept = parse_json(path.read_text())
         return {name: str(kept[name]) for name in ("access_key", "secret_key")}
     except (FileNotFoundError, ValueError, TypeError, KeyError):
         keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}

@@ -3,7 +3,6 @@
 A row names a person by `subject_id` only.
 """
 
-import json
 import logging
 import uuid
 from collections.abc import Iterable
@@ -12,7 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.rules import normalized_email, well_formed
 
 if TYPE_CHECKING:
@@ -79,12 +80,12 @@ def _audit_row(store: ObjectStore, path: str) -> dict[str, Any] | None:
     if document is None:  # gone since it was listed
         return None
     try:
-        row: dict[str, Any] = json.loads(document[0])
-    except (ValueError, RecursionError):
+        row: dict[str, Any] = parse_json(document[0])
+    except ValueError:
         row = {}
     if _is_audit_row(row):
         return row
-    _LOG.warning("The audit row %s is damaged and left out.", path)
+    _LOG.warning("The audit row %s is damaged and left out.", shown_key(path))
     return None
 
 
