@@ -5,11 +5,11 @@ rewritten at the same time nobody would know any more that they are the person's
 numbers are kept under the person's subject_id, from before the first change until all is done.
 """
 
-import json
 from collections.abc import Collection
 from datetime import timedelta
 
 from stedi_assets.errors import StediError
+from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy.vacuum import erase_versions
 from stedi_assets.privacy.whose_record import Person
@@ -35,8 +35,8 @@ def devices_of_unfinished(store: ObjectStore, person: Person) -> frozenset[str] 
     if kept is None:
         return None
     try:
-        return frozenset(map(str, json.loads(kept[0])["devices"]))
-    except (ValueError, TypeError, KeyError, RecursionError):
+        return frozenset(map(str, parse_json(kept[0])["devices"]))
+    except (ValueError, TypeError, KeyError):
         return frozenset()
 
 
