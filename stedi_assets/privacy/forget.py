@@ -134,7 +134,7 @@ def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> _
         person = replace(person, devices=frozenset())
         problem = (
             f"Readings of devices stay: {left_out} customer objects could not be read, and may say"
-            " that the devices are somebody else's."
+            " that the devices are somebody else's: when they can be read, repeat this."
         )
     kept = claims.person.devices | (earlier or frozenset())
     return _Found(person, kept, earlier is not None, problem)
