@@ -453,14 +453,13 @@ def said_until(process: subprocess.Popen, text: str) -> str:
     return said.decode()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("answer", "done"), [(b"n", False), (b"y", True)])
-def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, done):
-    three_days(lake)
+@contextmanager
+def forget_on_a_terminal(**environ: str) -> Iterator[tuple[subprocess.Popen, int]]:
+    """`stedi forget` as somebody runs it who types, and what they type into."""
     terminal, its_input = pty.openpty()
-    command = [sys.executable, "-m", "stedi_assets.cli", "forget"]
     process = subprocess.Popen(
-        command,
+        [sys.executable, "-m", "stedi_assets.cli", "forget"],
+        env=os.environ | environ,
         stdin=its_input,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -470,19 +469,28 @@ def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, d
     give_up = threading.Timer(300, process.kill)
     give_up.start()
     try:
-        # What is typed before a prompt is there is discarded.
-        output = said_until(process, "Email: ")
-        os.write(terminal, b"p1@example.com\n")
-        output += said_until(process, "[y/N]")
-        os.write(terminal, answer + b"\n")
-        output += process.communicate()[0].decode()
+        yield process, terminal
     finally:
         give_up.cancel()
         process.kill()
         process.wait()
         os.close(terminal)
         os.close(its_input)
-    assert process.returncode == int(not done), output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "done"), [(b"n", False), (b"y", True)])
+def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, done):
+    three_days(lake)
+    with forget_on_a_terminal() as (process, terminal):
+        # What is typed before a prompt is there is discarded.
+        output = said_until(process, "Email: ")
+        os.write(terminal, b"p1@example.com\n")
+        output += said_until(process, "[y/N]")
+        os.write(terminal, answer + b"\n")
+        output += process.communicate()[0].decode()
+        code = process.returncode
+    assert code == int(not done), output
     assert "landed objects too, for good? [y/N]" in output
     assert "p1@" not in output
     assert len(audit_rows(lake.lake)) == done
@@ -490,29 +498,12 @@ def test_on_a_terminal_it_asks_before_it_acts_and_shows_no_email(lake, answer, d
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8:surrogateescape"])
 def test_what_is_typed_and_is_not_utf8_is_one_line(encoding):
-    terminal, its_input = pty.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stedi_assets.cli", "forget"],
-        env=os.environ | {"PYTHONIOENCODING": encoding},
-        stdin=its_input,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        bufsize=0,
-        start_new_session=True,
-    )
-    give_up = threading.Timer(100, process.kill)
-    give_up.start()
-    try:
+    with forget_on_a_terminal(PYTHONIOENCODING=encoding) as (process, terminal):
         said_until(process, "Email: ")
         os.write(terminal, b"ann\xff@example.com\n")
         output = process.communicate()[0].decode()
-    finally:
-        give_up.cancel()
-        process.kill()
-        process.wait()
-        os.close(terminal)
-        os.close(its_input)
-    assert process.returncode == 1
+        code = process.returncode
+    assert code == 1
     assert output.strip() == "stedi: Standard input is not UTF-8: give the email as UTF-8."
 
 

@@ -1,6 +1,7 @@
 """The lock of a table: one holder at a time, taken over when its holder is dead, and only then."""
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -74,8 +75,8 @@ def test_a_lock_that_is_not_there_and_cannot_be_put_is_an_error(lake, monkeypatc
     assert locks(lake) == ["_stedi/locks/a_table/x"]
 
 
-def test_a_lock_that_is_held_for_long_is_waited_for(lake, monkeypatch):
-    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.5)
+def in_turn(lake, while_held: Callable[[threading.Thread], object]) -> list[str]:
+    """The order of two writers; while_held: what the first does while the second waits for it."""
     order: list[str] = []
 
     def second() -> None:
@@ -85,10 +86,15 @@ def test_a_lock_that_is_held_for_long_is_waited_for(lake, monkeypatch):
     with write_lock(lake.lake, "a_table"):
         thread = threading.Thread(target=second)
         thread.start()
-        thread.join(1.5)
+        while_held(thread)
         order.append("first")
     thread.join()
-    assert order == ["first", "second"]
+    return order
+
+
+def test_a_lock_that_is_held_for_long_is_waited_for(lake, monkeypatch):
+    monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.5)
+    assert in_turn(lake, lambda waiting: waiting.join(1.5)) == ["first", "second"]
 
 
 def test_a_lock_from_the_future_is_taken_over(lake):
@@ -105,22 +111,13 @@ def test_a_lock_from_the_future_is_taken_over(lake):
 def test_a_live_writer_keeps_its_lock_for_longer_than_a_lease(lake, monkeypatch):
     monkeypatch.setattr(module, "LEASE", timedelta(seconds=2))
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.2)
-    order: list[str] = []
 
-    def second() -> None:
-        with write_lock(lake.lake, "a_table"):
-            order.append("second")
-
-    with write_lock(lake.lake, "a_table"):
-        thread = threading.Thread(target=second)
-        thread.start()
-        since = last_written(lake)
-        # Somebody else waits, and by S3's clock for longer than a lease.
+    def longer_than_a_lease(waiting: threading.Thread) -> None:
+        since = last_written(lake)  # by S3's clock
         while last_written(lake) - since <= module.LEASE + timedelta(seconds=1):
-            assert thread.is_alive()
-        order.append("first")
-    thread.join()
-    assert order == ["first", "second"]
+            assert waiting.is_alive()
+
+    assert in_turn(lake, longer_than_a_lease) == ["first", "second"]
 
 
 @pytest.mark.parametrize("renewed", [True, False])

@@ -219,10 +219,12 @@ def claims_in_objects(store: ObjectStore, person: Person) -> Claims:
         lambda line: person.may_be_in(folded(line)), lambda owner, _: owner == person.email
     )
     numbers = person.devices | person.shared | theirs
-    shared = person.shared | claims(
-        lambda line: any(number in line for number in numbers),
-        lambda owner, number: owner != person.email and number in numbers,
-    )
+    shared = set(person.shared)
+    if numbers:  # else there is nothing to read all objects again for
+        shared |= claims(
+            lambda line: any(number in line for number in numbers),
+            lambda owner, number: owner != person.email and number in numbers,
+        )
     unanswered = sum(wrong.values())
     known = replace(person, devices=frozenset(numbers - shared), shared=frozenset(shared))
     return Claims(known, len(wrong) - unanswered, unanswered)

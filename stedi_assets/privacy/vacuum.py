@@ -146,7 +146,8 @@ def _purge_table(
     _committed(delta, lambda: delta.alter.set_table_properties(properties))
     delta.create_checkpoint()
     result.removed += _erase_log(store, delta.version(), table.path, retention)
-    _rest(store, table, delta, max(retention, timedelta(hours=UNDER_WAY_HOURS)), result)
+    kept_for = max(retention, timedelta(hours=UNDER_WAY_HOURS))
+    _account_for_other_files(store, table, delta, kept_for, result)
 
 
 def _compact(pipeline: Pipeline, table: Table, delta: Any) -> None:
@@ -167,7 +168,7 @@ def _vacuum(delta: Any, hours: int, *, full: bool) -> list[str]:
     return removed
 
 
-def _rest(
+def _account_for_other_files(
     store: ObjectStore, table: Table, delta: Any, kept_for: timedelta, result: PurgeResult
 ) -> None:
     """Count the files under a table that its newest version does not name.
