@@ -116,7 +116,7 @@ def running(folder: Path, port: int, glue: str, s3: dict[str, str]) -> Iterator[
         _wait(trino, process, folder)
         yield trino
     finally:
-        process.terminate()
+        process.kill()
         process.wait()
 
 

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -61,6 +62,6 @@ def postgres_url() -> Iterator[str]:
         yield f"postgresql+psycopg2://dagster@127.0.0.1:{port}/dagster"
     finally:
         if server:
-            server.terminate()
+            server.send_signal(signal.SIGQUIT)  # SIGTERM waits for every client
             server.wait(30)
         shutil.rmtree(folder, ignore_errors=True)
