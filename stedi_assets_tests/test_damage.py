@@ -407,6 +407,13 @@ def test_somebody_raises_a_tables_protocol(lake, protocol):
 
 
 LEDGER = "_stedi/ledger/customer_landing.json"
+TRUSTED_LOG = f"{TABLES['customer_trusted'].path}/_delta_log/"
+HINT = f"{TRUSTED_LOG}_last_checkpoint"
+
+
+def ledger_with(figures: str) -> bytes:
+    entry = f'{{"inputs":{{}},"files":"",{figures}}}'
+    return f'{{"table_id":"x","entries":{{"2022-06-18":{entry}}}}}'.encode()
 
 
 @pytest.mark.parametrize(
@@ -414,6 +421,11 @@ LEDGER = "_stedi/ledger/customer_landing.json"
     [
         (LEDGER, b'{"table_id":"x","entries":{"2022-06-18":{"inputs":null,"files":""}}}'),
         (LEDGER, b'{"table_id":"x","entries":[]}'),
+        (LEDGER, ledger_with('"rows":1e999')),
+        (LEDGER, ledger_with('"rows":NaN')),
+        (LEDGER, ledger_with(f'"newest_object":1{"0" * 400}')),
+        ("_stedi/membership.json", b'{"key":"","sets":{"customers_curated":{"all":[1e999,""]}}}'),
+        (HINT, b'{"version":1e999}'),
         ("_stedi/settings.json", b"{}"),
         ("_stedi/settings.json", b"[]"),
         ("_stedi/membership.json", b"{}"),
@@ -426,9 +438,6 @@ def test_what_is_kept_is_json_of_another_shape(lake, key, damaged):
     up_to_date(as_a_new_process(lake))
 
 
-TRUSTED_LOG = f"{TABLES['customer_trusted'].path}/_delta_log/"
-
-
 @pytest.mark.parametrize(
     "key",
     [
@@ -436,7 +445,7 @@ TRUSTED_LOG = f"{TABLES['customer_trusted'].path}/_delta_log/"
         "_stedi/settings.json",
         "_stedi/membership.json",
         "_stedi/rollups/dates_of_users.json",
-        f"{TRUSTED_LOG}_last_checkpoint",
+        HINT,
         f"{TRUSTED_LOG}{0:020}.json",
     ],
 )
