@@ -20,7 +20,7 @@ from stedi_assets.incremental.pipeline import InputsChangedError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import landed_dates
-from stedi_assets.landing.object_text import landed_text
+from stedi_assets.landing.object_text import text_chunks
 from stedi_assets.local import s3_server as local
 from stedi_assets.local import seaweedfs
 from stedi_assets.privacy.vacuum import erase_versions
@@ -131,7 +131,7 @@ def said_by(process: "subprocess.CompletedProcess[str]") -> str:
     [
         ("telling the time", lambda lake: lake.now()),
         ("reading \\S+json", lambda lake: lake.get("_stedi/ledger/customer_landing.json")),
-        ("reading a/b", lambda lake: landed_text(lake, "a/b")),
+        ("reading a/b", lambda lake: list(text_chunks(lake, "a/b"))),
         (
             "listing \\S+/landing/customer/",
             lambda lake: landed_dates(lake.client, lake.settings.bucket, lake.settings.prefix),

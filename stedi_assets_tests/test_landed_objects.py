@@ -2,13 +2,18 @@
 
 import gzip
 import json
+import tracemalloc
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from botocore.exceptions import ClientError, EndpointConnectionError
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.landing.object_text import blocks_of_lines, content_chunks
 from stedi_assets.privacy.address_search import without_address
 from stedi_assets.privacy.landed_objects import Redactor, claims_in_objects
 from stedi_assets.privacy.whose_record import Person
@@ -100,7 +105,7 @@ def test_an_object_that_s3_refuses_is_named_and_the_others_are_done(store, code,
     assert taken.unread == {f"{FOLDER}/a": reason}
     assert taken.to_be_repeated
     assert taken.records["accelerometer_landing"] == 1
-    assert text_of(store, "b") == f"{BOB}\n"
+    assert text_of(store, "b") == BOB
     store.client.before.clear()
     taken = take_out(store)
     assert (taken.records["accelerometer_landing"], taken.unread) == (1, {})
@@ -132,7 +137,8 @@ def test_an_object_that_vanishes_is_named_and_need_not_be_repeated(store):
     assert text_of(store, "b") == ""
 
 
-def test_what_others_write_while_an_object_is_rewritten_is_not_lost(store):
+@pytest.mark.parametrize("operation", ["get_object", "put_object"])
+def test_what_others_write_while_an_object_is_rewritten_is_not_lost(store, operation):
     put(store, a=THEIRS)
     written = iter([f"{THEIRS}\n{BOB}"])
 
@@ -140,9 +146,9 @@ def test_what_others_write_while_an_object_is_rewritten_is_not_lost(store):
         for text in written:  # once
             put(store, a=text)
 
-    store.client.before["put_object", "a"] = [write_beside]
+    store.client.before[operation, "a"] = [write_beside]
     taken = take_out(store)
-    assert text_of(store, "a") == f"{BOB}\n"
+    assert text_of(store, "a") == BOB
     assert (taken.records["accelerometer_landing"], taken.unread) == (1, {})
 
 
@@ -248,3 +254,33 @@ def test_of_a_thousand_similar_addresses_exactly_one_is_taken(store):
         line for line in lines if '"ann@example' not in line
     ]
     assert len(text_of(store, "b").splitlines()) == 999
+
+
+@pytest.mark.parametrize("name", ["big.json", "big.json.gz"])
+def test_memory_does_not_grow_with_an_object(store, name):
+    lines = f"{BOB}\n" * 400_000  # 30 MB
+    text = f"\ufeff{lines}{THEIRS}\r\n{lines}"
+    put(store, **{name: gzip.compress(text.encode(), 1) if name.endswith("gz") else text})
+    del text
+    tracemalloc.start()
+    taken = take_out(store)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert taken.records["accelerometer_landing"] == 1
+    assert most < 12 << 20
+    body = b"".join(content_chunks(store, f"{FOLDER}/{name}"))
+    assert body == f"{lines}{lines}".encode()
+
+
+@given(
+    st.lists(st.sampled_from(["a", "é😀", "\n", "\r", "\r\n", ""]), max_size=9),
+    st.lists(st.integers(0, 12), max_size=4),
+)
+def test_a_text_that_comes_in_chunks_is_divided_between_its_lines(parts, cuts):
+    text = "".join(parts)
+    bounds = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    chunks = [text[start:end] for start, end in pairwise(bounds)]
+    blocks = list(blocks_of_lines(chunks))
+    assert "".join(blocks) == text
+    divided = [line for block in blocks for line in block.splitlines(keepends=True)]
+    assert divided == text.splitlines(keepends=True)

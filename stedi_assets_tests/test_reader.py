@@ -234,7 +234,7 @@ def test_many_small_objects_are_read_here(lake, rows, monkeypatch):
 
 
 def test_memory_does_not_grow_with_an_object(lake, spark, monkeypatch):
-    def chunks(*_arguments) -> Iterator[str]:
+    def chunks(*_arguments, **_options) -> Iterator[str]:
         line = "".join(reading_line(n) for n in range(1000))
         yield from (line for _ in range(50))  # 50,000 objects on one line of 4 MB
 

@@ -164,20 +164,32 @@ def decoded(chunks: Iterable[bytes]) -> Iterator[str]:
         raise UnreadableError("not UTF-8") from None
 
 
-def text_chunks(store: ObjectStore, landed_object: LandedObject) -> Iterator[str]:
-    """The text of an object as it was listed, without its byte-order mark, piece by piece.
+def text_chunks(
+    store: ObjectStore, key: str, version: str | None = None, etag: str | None = None
+) -> Iterator[str]:
+    """The text of an object, without its byte-order mark, piece by piece.
 
-    Errors as of `content_chunks`, also after pieces that were read.
+    version: an older one; etag: what the object is to be. Errors as of `content_chunks`, also
+    after pieces that were read.
     """
     start = True
-    for text in decoded(content_chunks(store, landed_object.key, etag=landed_object.etag)):
+    for text in decoded(content_chunks(store, key, version, etag=etag)):
         yield text.removeprefix(BYTE_ORDER_MARK) if start else text
         start = start and not text
 
 
-def landed_text(store: ObjectStore, key: str, version: str | None = None) -> str:
-    """The text of a landed object, or of an older version of it, as a whole; UnreadableError."""
-    return "".join(decoded(content_chunks(store, key, version)))
+def blocks_of_lines(chunks: Iterable[str]) -> Iterator[str]:
+    """A text that comes in chunks, in blocks that end where a line does: no line is cut in two."""
+    held: list[str] = []
+    for chunk in chunks:
+        # A carriage return at a chunk's end may be half of what ends the line.
+        end = max(chunk.rfind("\n"), chunk.rfind("\r", 0, len(chunk) - 1)) + 1
+        if end:
+            yield "".join([*held, chunk[:end]])
+            held = []
+        held.append(chunk[end:])
+    if last := "".join(held):
+        yield last
 
 
 def is_as_engines_expect(

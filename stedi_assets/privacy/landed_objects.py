@@ -2,11 +2,12 @@
 
 import gzip
 import threading
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TextIO, cast
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -14,10 +15,11 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
-from stedi_assets.landing.object_text import UnreadableError, landed_text
+from stedi_assets.landing.object_text import UnreadableError, blocks_of_lines, text_chunks
 from stedi_assets.privacy.address_search import folded, key_holds, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
 from stedi_assets.privacy.whose_record import Person, Redaction, claim_of, lines_of, redact
+from stedi_assets.scratch import scratch_folder, translate_disk_errors
 from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import ENTITIES, Entity
 
@@ -105,17 +107,17 @@ class Redactor:
 
     def _rewrite(self, listed: dict[str, Any], entity: Entity) -> Redaction:
         """Rewrite an object without the person, unless another changes it at the same time."""
-        key, etag, nothing = listed["Key"], listed["ETag"], Redaction("")
+        key, etag, nothing = listed["Key"], listed["ETag"], Redaction()
         if key.endswith("/") and not listed["Size"]:
             return nothing
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                redaction = redact(landed_text(self.store, key), entity, self.person)
+                redaction = self._search(key, entity, etag=etag)
                 if redaction.uncertain:
                     self._note(key, _UNCERTAIN)
                 if redaction.changed:
                     self._announce()
-                    self._put(key, etag, redaction.text)
+                    redaction = self._put_without(key, entity, etag)
             except (UnreadableError, StediError) as error:
                 if attempt < ATTEMPTS and _s3_code(error) == "PreconditionFailed":
                     etag = self._etag(key, etag)
@@ -126,10 +128,39 @@ class Redactor:
             return redaction
         return nothing
 
-    def _put(self, key: str, etag: str, text: str) -> None:
-        data = text.encode()
-        body = gzip.compress(data) if key.lower().endswith(".gz") else data
-        self.store.put(key, body, IfMatch=etag)
+    def _search(
+        self,
+        key: str,
+        entity: Entity,
+        version: str | None = None,
+        etag: str | None = None,
+        out: TextIO | None = None,
+    ) -> Redaction:
+        """What an object holds of the person, a block of lines at a time; out: takes the rest.
+
+        version: an older one; etag: what the object is to be.
+        """
+        whole = Redaction()
+        for block in blocks_of_lines(text_chunks(self.store, key, version, etag)):
+            part = redact(block, entity, self.person)
+            whole.add(part)
+            if out:
+                out.write(part.text)
+        return whole
+
+    def _put_without(self, key: str, entity: Entity, etag: str) -> Redaction:
+        """Put an object without the person in its place; what was taken out of it."""
+        path = scratch_folder() / f"redacted-{uuid.uuid4().hex}"
+        opened = gzip.open if key.lower().endswith(".gz") else open
+        try:
+            with translate_disk_errors():
+                with opened(path, "wt", encoding="utf-8", newline="") as out:
+                    redaction = self._search(key, entity, etag=etag, out=cast(TextIO, out))
+                with path.open("rb") as body:
+                    self.store.put(key, body, IfMatch=etag)
+        finally:
+            path.unlink(missing_ok=True)
+        return redaction
 
     def _etag(self, key: str, etag: str) -> str:
         """The object's etag now; the one that is known where it cannot be asked."""
@@ -143,8 +174,7 @@ class Redactor:
     def _delete_version(self, version: Version, entity: Entity) -> bool:
         """Delete an older version of an object that holds the person; whether it went."""
         try:
-            text = landed_text(self.store, version.path, version.id)
-            redaction = redact(text, entity, self.person)
+            redaction = self._search(version.path, entity, version.id)
             if redaction.changed:
                 self._announce()
                 version.delete(self.store)
@@ -216,13 +246,13 @@ def claims_in_objects(store: ObjectStore, person: Person) -> Claims:
         return _claimed(store, may_be_in, keep, wrong)
 
     theirs = claims(
-        lambda line: person.may_be_in(folded(line)), lambda owner, _: owner == person.email
+        lambda text: person.may_be_in(folded(text)), lambda owner, _: owner == person.email
     )
     numbers = person.devices | person.shared | theirs
     shared = set(person.shared)
     if numbers:  # else there is nothing to read all objects again for
         shared |= claims(
-            lambda line: any(number in line for number in numbers),
+            lambda text: any(number in text for number in numbers),
             lambda owner, number: owner != person.email and number in numbers,
         )
     unanswered = sum(wrong.values())
@@ -238,24 +268,27 @@ def _claimed(
 ) -> set[str]:
     """The numbers of devices in those well-formed customer records that `keep` takes.
 
-    may_be_in: False for a line that surely has none of them; keep: by email and number; wrong:
+    may_be_in: False for text that surely has none of them; keep: by email and number; wrong:
     takes the keys of objects that were not read, and whether S3 may give them another time.
     """
     entity = ENTITIES["customer"]
 
+    def is_wanted(text: str) -> bool:
+        return "\\" in text or may_be_in(text)
+
     def claimed_in(key: str) -> set[str]:
         try:
-            text = landed_text(store, key)
+            blocks = blocks_of_lines(text_chunks(store, key))
+            lines = (line for block in blocks if is_wanted(block) for line in lines_of(block))
+            pieces = (p for line in lines if is_wanted(line) for p in record_parser.pieces_of(line))
+            named = (claim_of(entity, parsed) for _, parsed in pieces)
+            return {claim[1] for claim in named if claim and keep(*claim)}
         except UnreadableError:
             wrong.setdefault(key, False)
             return set()
         except StediError:
             wrong[key] = True
             return set()
-        lines = (line for line in lines_of(text) if "\\" in line or may_be_in(line))
-        pieces = (piece for line in lines for piece in record_parser.pieces_of(line))
-        named = (claim_of(entity, parsed) for _, parsed in pieces)
-        return {claim[1] for claim in named if claim and keep(*claim)}
 
     keys = [listed["Key"] for listed in store.objects(f"landing/{entity.name}/")]
     with ThreadPoolExecutor(THREADS) as pool:

@@ -56,14 +56,14 @@ def who_column(columns: Iterable[str]) -> str:
 
 @dataclass
 class Redaction:
-    """Landed text without a person.
+    """What landed text holds of a person.
 
-    taken: how many records of theirs it held; mentions: how many records of others gave their
-    address in another field, and now do not; uncertain: text that may be of the person stays;
-    devices: the numbers of devices in customer records of theirs.
+    text: without them; taken: how many records of theirs it held; mentions: how many records of
+    others gave their address in another field, and now do not; uncertain: text that may be of the
+    person stays; devices: the numbers of devices in customer records of theirs.
     """
 
-    text: str
+    text: str = ""
     taken: int = 0
     mentions: int = 0
     uncertain: bool = False
@@ -74,9 +74,16 @@ class Redaction:
         """Whether the text is another than it was."""
         return self.taken > 0 or self.mentions > 0
 
+    def add(self, part: "Redaction") -> None:
+        """Count what a part of the text holds."""
+        self.taken += part.taken
+        self.mentions += part.mentions
+        self.uncertain |= part.uncertain
+        self.devices |= part.devices
+
 
 def redact(text: str, entity: Entity, person: Person) -> Redaction:
-    """Landed text without a person's records; the text itself where it holds none."""
+    """Whole lines of landed text without a person's records; the text itself where it has none."""
     redaction = Redaction(text)
     lower = folded(text)
     if not person.may_be_in(lower):
@@ -94,8 +101,8 @@ def redact(text: str, entity: Entity, person: Person) -> Redaction:
 
 
 def lines_of(text: str) -> list[str]:
-    """The lines of landed text, without its byte-order mark."""
-    return _LINE_END.split(text.removeprefix("\ufeff"))
+    """The lines of landed text."""
+    return _LINE_END.split(text)
 
 
 def owner_of(entity: Entity, parsed: Any) -> str | None:
