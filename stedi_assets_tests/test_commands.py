@@ -377,3 +377,26 @@ def test_settings_that_do_not_fit_the_lakes_are_refused(run):
     said = run(STEDI, "local", "--", "sh", "-c", script, code=1)
     assert "was built with customer for STEDI_CONSENT_SCOPE" in said
     assert "stedi rebuild" in said
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "forget EMAIL",
+        "consent EMAIL",
+        "audit EMAIL",
+        "EMAIL",
+        "--EMAIL",
+        "forget --EMAIL",
+        "land EMAIL",
+        "land . --ingest-date EMAIL",
+        "sample out --seed EMAIL",
+        "query --format EMAIL",
+        "forget ann%40example.com",
+    ],
+)
+def test_an_address_that_was_typed_in_the_wrong_place_is_not_shown(typed):
+    result = CliRunner().invoke(main, typed.replace("EMAIL", "ann@example.com").split())
+    assert result.exit_code == 2, result.output
+    assert "…" in result.output
+    assert "ann" not in result.output.replace("cannot", "")

@@ -426,6 +426,9 @@ def ledger_with(figures: str) -> bytes:
         (LEDGER, ledger_with(f'"newest_object":1{"0" * 400}')),
         ("_stedi/membership.json", b'{"key":"","sets":{"customers_curated":{"all":[1e999,""]}}}'),
         (HINT, b'{"version":1e999}'),
+        (LEDGER, ledger_with('"rows":"\\ud800"')),
+        (LEDGER, ledger_with('"run_id":"\\ud800"')),
+        (LEDGER, b"\xed\xa0\x80"),
         ("_stedi/settings.json", b"{}"),
         ("_stedi/settings.json", b"[]"),
         ("_stedi/membership.json", b"{}"),
@@ -468,11 +471,13 @@ AUDIT_ROW = {"when": "2026-01-01T00:00:00+00:00", "command": "stedi forget", "su
         json.dumps(AUDIT_ROW | {"rows": [1]}),
         json.dumps(AUDIT_ROW | {"rows": {"customer_landing": "1"}}),
         json.dumps(AUDIT_ROW | {"unreadable_objects": 1}),
+        json.dumps(AUDIT_ROW).encode("utf-16"),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 def test_an_audit_row_that_is_none_is_left_out_with_a_warning(lake, caplog, damaged):
-    lake.lake.put("_stedi/audit/1.json", damaged.encode())
+    body = damaged if isinstance(damaged, bytes) else damaged.encode()
+    lake.lake.put("_stedi/audit/1.json", body)
     lake.lake.put("_stedi/audit/2.json", json.dumps(AUDIT_ROW).encode())
     assert audit_rows(lake.lake) == [AUDIT_ROW]
     assert "_stedi/audit/1.json is damaged" in caplog.text

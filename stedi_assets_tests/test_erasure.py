@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import liveness
+from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.delta_log import entry_actions
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
-from stedi_assets.privacy import vacuum
+from stedi_assets.privacy import unfinished, vacuum
 from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
@@ -317,6 +318,38 @@ def test_after_forget_no_object_in_the_bucket_names_the_person_or_their_device(a
     for entity in ENTITIES:  # beside what had landed, the two that had not
         assert audit["rows"][f"{entity}_landing"] >= held[f"{entity}_landing"] + 2
     assert set(json.loads(run("consent", email=ANN))["rows"].values()) == {0}
+
+
+@pytest.mark.parametrize("kept_by", ["erase_versions", "current"])
+def test_an_order_that_ends_before_all_it_kept_is_gone_is_found_again(any_lake, kept_by):
+    store, ann = any_lake.lake, Person(ANN, frozenset(), "s", frozenset())
+    unfinished.begin(store, ann, {"d1"})
+    order = unfinished.begin(store, ann, {"d2"})
+    with pytest.MonkeyPatch.context() as patch:
+
+        def refused(*_arguments: object) -> None:
+            raise StediError("S3 does not answer.")
+
+        if kept_by == "erase_versions":
+            patch.setattr(unfinished, "erase_versions", refused)
+        else:
+            patch.setattr(unfinished, "delete_for_good", refused)
+        assert unfinished.end(store, ann, order) == ["S3 does not answer."]
+    assert unfinished.read(store, ann) == order
+    assert unfinished.end(store, ann, order) == []
+    assert everything_in(any_lake, "_stedi/unfinished_forget") == ""
+
+
+def test_files_of_other_writers_in_a_log_folder_go_once_they_are_old(lake, monkeypatch):
+    three_days(lake)
+    log = f"{TABLES['accelerometer_trusted'].path}/_delta_log"
+    names = ("_sidecars/a.parquet", "_commit_1.json.tmp", "__tmp_path_dir/0001.json")
+    lake.put({f"{log}/{name}": ANN.encode() for name in names})
+    assert vacuum.purge(lake.pipeline, timedelta(0)).kept == len(names)
+    monkeypatch.setattr(vacuum, "UNDER_WAY_HOURS", 0)
+    vacuum.purge(lake.pipeline, timedelta(0))
+    assert ANN not in everything_in(lake, log)
+    assert lake.catch_up() == 0
 
 
 def test_after_forget_no_version_of_what_it_kept_meanwhile_names_a_device(any_lake):

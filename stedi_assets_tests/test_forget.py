@@ -9,6 +9,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -20,9 +21,10 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.rebuild import drop_tables
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.privacy import forget as forget_module
-from stedi_assets.privacy import subject_access, vacuum
+from stedi_assets.privacy import landed_objects, subject_access, unfinished, vacuum
 from stedi_assets.privacy.audit import AUDIT_FOLDER, audit_rows, landed_again
 from stedi_assets.privacy.forget import forget
+from stedi_assets.privacy.whose_record import Person, Redaction
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact
 from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
@@ -276,6 +278,68 @@ def test_what_tables_know_of_a_shared_device_counts_where_catch_up_fails(lake, m
     result = forgotten(lake, "ann@example.com", failing_once(lake))
     assert result.audit["devices_shared_with_others"] == 1
     assert b"dev-1" in lake.lake.get(f"landing/step_trainer/ingest_date={DATES[0]}/s")[0]
+
+
+def test_an_order_that_another_about_the_same_person_overtakes_is_not_done(lake, monkeypatch):
+    """It knows no device: the other has taken out the records, and could not take the readings."""
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.put(landed("step_trainer", DATES[1], "refused", step("dev-1")))
+    put = ObjectStore.put
+
+    def refusing(store, path, body, **condition):
+        if path.endswith("/refused"):
+            raise StediError("S3 refused it.")
+        return put(store, path, body, **condition)
+
+    claims = forget_module.claims_in_objects
+
+    def overtaken(store, person):
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStore, "put", refusing)
+            patch.setattr(forget_module, "claims_in_objects", claims)
+            assert not forgotten(lake, "ann@example.com").audit["completed"]
+        lake.put(landed("accelerometer", DATES[0], "new", reading("ann@example.com")))
+        return claims(store, replace(person, devices=frozenset()))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(forget_module, "claims_in_objects", overtaken)
+        second = forgotten(lake, "ann@example.com")
+    assert not second.audit["completed"]
+    assert b"dev-1" in lake.lake.get(f"landing/step_trainer/ingest_date={DATES[1]}/refused")[0]
+    third = forgotten(lake, "ann@example.com")
+    assert third.audit["completed"], third.problems
+    assert "dev-1" not in everything_in(lake, "landing", UNFINISHED)
+
+
+def test_an_order_keeps_what_another_about_the_same_person_keeps(lake):
+    person = Person("ann@example.com", frozenset(), "s", frozenset())
+    mine = unfinished.begin(lake.lake, person, {"dev-1"})
+    theirs = unfinished.begin(lake.lake, person, {"dev-2"})
+    assert theirs.devices == {"dev-1", "dev-2"}
+    assert "There is another order" in unfinished.end(lake.lake, person, mine)[0]
+    assert unfinished.read(lake.lake, person) == theirs
+    assert unfinished.end(lake.lake, person, theirs) == []
+    assert unfinished.read(lake.lake, person) is None
+
+
+@pytest.mark.parametrize(
+    "damaged", ["{", '{"devices":"dev-1"}', '{"devices":[""]}', '{"devices":[7]}', "[" * 100_000]
+)
+def test_a_damaged_unfinished_order_names_no_device(lake, damaged):
+    person = Person("ann@example.com", frozenset(), "s", frozenset())
+    lake.lake.put(f"{UNFINISHED}/s.json", damaged.encode())
+    assert unfinished.read(lake.lake, person).devices == frozenset()
+
+
+def test_rows_that_the_landed_objects_will_bring_back_leave_the_order_open(lake, monkeypatch):
+    land(lake, ("ann@example.com", "dev-1"))
+    lake.catch_up()
+    # Text that the engine reads as theirs and the search in objects does not.
+    monkeypatch.setattr(landed_objects, "redact", lambda text, *_: Redaction(text))
+    result = forgotten(lake, "ann@example.com")
+    assert not result.audit["completed"]
+    assert "the next run brings them back" in " ".join(result.problems)
+    assert rows(lake)["customers_curated"] == 0
 
 
 def test_records_that_have_not_landed_yet_count_for_whose_a_device_is(lake):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stedi_assets.privacy.address_search import Match, identity, search
+from stedi_assets.privacy.address_search import Match, identity, key_holds, search
 from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.tables.schemas import ENTITIES
 from stedi_assets_tests.test_emails import ODD
@@ -241,6 +241,27 @@ def test_a_record_that_gives_its_field_of_whom_twice_keeps_the_last_only():
     redaction = redact(f"{other}\n", ENTITIES["accelerometer"], ANN)
     assert (redaction.taken, redaction.mentions) == (0, 1)
     assert json.loads(redaction.text)["user"] == "b@c.com"
+
+
+SPELLED_OTHERWISE = [
+    "an\u200bn@example.com",
+    "ann＠example.com",
+    "ａｎｎ@EXAMPLE.com",
+    "ann\u00ad@example.com",
+    r"ann\uff20example.com",
+]
+
+
+@pytest.mark.parametrize("spelled", SPELLED_OTHERWISE)
+def test_text_that_spells_the_address_in_other_characters_is_named_and_stays(spelled):
+    malformed = f'{{"user": "{spelled}", '
+    of_others = reading("bob@example.com", note=f"see {spelled}")
+    for text in (malformed, of_others):
+        redaction = redact(f"{text}\n", ENTITIES["accelerometer"], ANN)
+        assert (redaction.changed, redaction.uncertain) == (False, True)
+        assert redaction.text == f"{text}\n"
+    assert key_holds(f"landing/customer/{spelled}.json", ANN.email)
+    assert search(f"é{spelled}", "nn@example.com") is Match.NO
 
 
 def test_a_record_whose_own_address_holds_it_is_named_and_stays():

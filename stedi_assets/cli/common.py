@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from stedi_assets.errors import RunInProgressError, SettingsError, StediError
+from stedi_assets.escapes import may_hold_address
 from stedi_assets.scratch import delete_leftovers
 from stedi_assets.settings import dagster_home, load_settings, today
 
@@ -41,14 +43,34 @@ def _translate_output_errors() -> Iterator[None]:
         raise StediError(f"The output cannot be written: {error.strerror}.") from error
 
 
+@contextmanager
+def _without_addresses() -> Iterator[None]:
+    """Where an address was typed in the wrong place, the message does not repeat it: it is logged
+    where a scheduler runs the command."""
+
+    def shown(text: str) -> str:
+        return re.sub(r"\S+", lambda word: "…" if may_hold_address(word[0]) else word[0], text)
+
+    try:
+        yield
+    except click.UsageError as error:
+        error.message = shown(error.message)  # type: ignore[misc] # before anybody has read it
+        raise
+
+
 class CommandGroup(click.Group):
     """Commands whose StediError is one line on stderr and exit code 1."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> click.Context:
+        """The context of what was typed; a usage error shows no address that was."""
+        with _without_addresses():
+            return super().make_context(*arguments, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command that `ctx` names; first, what a killed process left goes."""
         delete_leftovers()
         try:
-            with _translate_output_errors():
+            with _translate_output_errors(), _without_addresses():
                 return super().invoke(ctx)
         except StediError as error:
             click.echo(f"stedi: {error}", err=True)

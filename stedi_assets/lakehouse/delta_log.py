@@ -309,6 +309,12 @@ def is_versioned_log_file(key: str, before_version: int) -> bool:
     return match is not None and int(match[1]) < before_version
 
 
+def is_log_file(path: str) -> bool:
+    """Whether a path in a table's folder is of its log, and not of what others left there."""
+    folder, _, name = path.rpartition("/")
+    return folder == "_delta_log" and bool(re.match(r"\.?\d{20}\.|_last_checkpoint$|$", name))
+
+
 def time_intervals(files: Iterable[DataFile]) -> Iterator[tuple[int, int]]:
     """First and last moment of the readings of files that have any, ms since the epoch."""
     for file in files:

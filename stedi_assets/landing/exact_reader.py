@@ -144,7 +144,7 @@ def _write_object(
     PreconditionError where the object is not what was listed.
     """
     most = store.settings.max_record_bytes
-    text = text_chunks(store, landed_object.key, etag=landed_object.etag)
+    text = text_chunks(store, landed_object.key, etag=f'"{landed_object.etag}"')
     pieces = record_parser.pieces_of_text(text, most)
     batches = _batches(map(parse, pieces))
     try:

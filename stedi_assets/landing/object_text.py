@@ -34,7 +34,7 @@ def _stored_chunks(
 ) -> Iterator[bytes]:
     """The bytes of an object as S3 holds them."""
     settings = store.settings
-    which = {"VersionId": version} if version else {"IfMatch": f'"{etag}"'} if etag else {}
+    which = {"VersionId": version} if version else {"IfMatch": etag} if etag else {}
     with translate_s3_errors(store.client, f"reading {key}"):
         try:
             answer = store.client.get_object(Bucket=settings.bucket, Key=settings.key(key), **which)
@@ -169,8 +169,8 @@ def text_chunks(
 ) -> Iterator[str]:
     """The text of an object, without its byte-order mark, piece by piece.
 
-    version: an older one; etag: what the object is to be. Errors as of `content_chunks`, also
-    after pieces that were read.
+    version: an older one; etag: of what the object is to be, in S3's quotes. Errors as of
+    `content_chunks`, also after pieces that were read.
     """
     start = True
     for text in decoded(content_chunks(store, key, version, etag=etag)):

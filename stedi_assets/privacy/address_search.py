@@ -11,7 +11,7 @@ from functools import lru_cache
 from itertools import chain
 
 from stedi_assets.errors import StediError
-from stedi_assets.escapes import decodings, without_entities
+from stedi_assets.escapes import decodings, plain, without_entities
 from stedi_assets.tables.rules import normalize_email
 from stedi_assets.tables.schemas import ENTITIES
 
@@ -76,8 +76,9 @@ def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
     """Whether an email, or the number of a device, is a token of a text.
 
     YES where it is one once all escaping is undone. MAYBE where it is one at another level of
-    escaping only, where the grammar takes it for part of a longer address but a producer may
-    not have meant that (`user=ann@example.com`), or where the text is UTF-16 without a mark.
+    escaping only, or in other forms of its characters (`ann＠example.com`), where the grammar takes
+    it for part of a longer address but a producer may not have meant that (`user=ann@example.com`),
+    or where the text is UTF-16 without a mark.
 
     What is no address is YES only as the whole value of a field `email` or `user`: no grammar
     says where it begins. Elsewhere it is at most MAYBE, and NO without an `@`: any word may be it.
@@ -91,6 +92,9 @@ def search(text: str, email: str, devices: Iterable[str] = ()) -> Match:
         return Match.MAYBE
     if match is Match.NO and "\0" in last and _in_wide_text(last, name, numbers):
         return Match.MAYBE
+    if match is Match.NO and not last.isascii() and "@" in name:
+        spelled = _in(folded(plain(last)), folded(plain(name)), [])
+        return min(spelled, Match.MAYBE)
     return match
 
 
@@ -104,8 +108,10 @@ def key_holds(key: str, email: str) -> bool:
 
 
 def _key_names(key: str, email: str) -> bool:
-    name = folded(email)
-    return any(_bounded(name).search(folded(view)) for view in decodings(key))
+    views = decodings(key)
+    return any(_bounded(folded(email)).search(folded(view)) for view in views) or bool(
+        _bounded(folded(plain(email))).search(folded(plain(views[-1])))
+    )
 
 
 def without_address(key: str, email: str) -> str:

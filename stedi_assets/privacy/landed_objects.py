@@ -15,7 +15,12 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import record_parser
-from stedi_assets.landing.object_text import UnreadableError, blocks_of_lines, text_chunks
+from stedi_assets.landing.object_text import (
+    RefusedError,
+    UnreadableError,
+    blocks_of_lines,
+    text_chunks,
+)
 from stedi_assets.privacy.address_search import folded, key_holds, without_address
 from stedi_assets.privacy.vacuum import Version, noncurrent_versions
 from stedi_assets.privacy.whose_record import Person, Redaction, claim_of, lines_of, redact
@@ -283,11 +288,11 @@ def _claimed(
             pieces = (p for line in lines if is_wanted(line) for p in record_parser.pieces_of(line))
             named = (claim_of(entity, parsed) for _, parsed in pieces)
             return {claim[1] for claim in named if claim and keep(*claim)}
+        except (RefusedError, StediError):
+            wrong[key] = True
+            return set()
         except UnreadableError:
             wrong.setdefault(key, False)
-            return set()
-        except StediError:
-            wrong[key] = True
             return set()
 
     keys = [listed["Key"] for listed in store.objects(f"landing/{entity.name}/")]

@@ -18,7 +18,7 @@ from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.rollups import ROLLUPS, refresh_rollups
 from stedi_assets.lakehouse.client import GoneError, translate_s3_errors
 from stedi_assets.lakehouse.delta_commit import open_by_delta_rs
-from stedi_assets.lakehouse.delta_log import is_versioned_log_file
+from stedi_assets.lakehouse.delta_log import is_log_file, is_versioned_log_file
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.spark.errors import redact_engine_errors, redacted_message
@@ -181,7 +181,7 @@ def _account_for_other_files(
     for entry in store.objects(prefix):
         path = entry["Key"].removeprefix(prefix)
         name = path.rpartition("/")[2]
-        if path.startswith("_delta_log/") or name in named or unquote(name) in named:
+        if is_log_file(path) or name in named or unquote(name) in named:
             continue
         until = entry["LastModified"] + kept_for
         if until < now and any(part.startswith(("_", ".")) for part in path.split("/")):
@@ -315,6 +315,17 @@ def noncurrent_versions(store: ObjectStore, prefix: str) -> list[Version]:
         for entry in entries
         if not entry["IsLatest"] or "Size" not in entry
     ]
+
+
+def delete_for_good(store: ObjectStore, path: str) -> None:
+    """Delete the current version of an object, if there is one, and leave no delete marker.
+
+    An older version would be the current one then.
+    """
+    client, place = store.client, {"Bucket": store.settings.bucket, "Key": store.settings.key(path)}
+    with suppress(GoneError), translate_s3_errors(client, f"deleting {path}"):
+        version = client.head_object(**place).get("VersionId")
+        client.delete_object(**place, **({"VersionId": version} if version else {}))
 
 
 def erase_versions(store: ObjectStore, prefix: str, retention: timedelta) -> int:

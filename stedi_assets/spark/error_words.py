@@ -45,7 +45,7 @@ Timestamp Transaction Transport UDF UInt64 URI URL UTF-8 Unable Unexpected Unkno
 Utf8View Version Write gRPC i/o object_store versionAsOf replaceWhere
 """
 _SHAPES = re.compile(
-    r"\d{1,3}(\.\d{1,3})*"  # small numbers and versions; no birthday, time or serial number
+    r"0|[1-9]\d{0,2}(\.\d{1,3})?"  # small numbers; no birthday, time, phone or serial number
     r"|(customers?|accelerometer|step_trainer|machine_learning)_(landing|trusted|curated)"
     r"|ingest_date|[A-Z][A-Za-z]+(?:Error|Exception|Exec)"
 )
