@@ -97,6 +97,76 @@ def test_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake, table, kno
     up_to_date(lake if known else as_a_new_process(lake))
 
 
+@pytest.mark.parametrize("ledger_too", [False, True])
+@pytest.mark.parametrize("table", ["accelerometer_trusted", "machine_learning_curated"])
+def test_a_lost_table_of_which_nothing_is_wanted_any_more(lake, table, ledger_too):
+    """Others can still read what is left of it: everybody who is in it withdraws."""
+    three_days(lake)
+    write_checkpoint(lake.lake, TABLES[table])
+    lake.lake.delete(log_entries(lake, table)[-1:])
+    everybody = [person(n, 1, None) for n in (1, 2)]
+    lake.put(landed("customer", DATES[2], "withdrawn", *everybody))
+    if ledger_too:
+        lake.lake.delete([f"_stedi/ledger/{table}.json"])
+    assert sum(lake.table(table).values()), "delta-rs reads it"
+    up_to_date(as_a_new_process(lake))
+
+
+@pytest.mark.parametrize("everything", [False, True])
+@pytest.mark.parametrize("table", ["customer_landing", "machine_learning_curated"])
+def test_a_lost_table_of_a_lake_where_nothing_is_landed_any_more(lake, table, everything):
+    three_days(lake)
+    write_checkpoint(lake.lake, TABLES[table])
+    lake.lake.delete(log_entries(lake, table)[-1:])
+    lake.remove(*lake.objects)
+    if everything:
+        lake.lake.delete_below("_stedi/")
+        lake.lake.delete_below("landing/")
+    up_to_date(as_a_new_process(lake))
+
+
+def test_an_earlier_log_entry_is_that_of_a_lost_table(lake):
+    table = "machine_learning_curated"
+    three_days(lake)
+    folder = f"{TABLES[table].path}/"
+    old = {key: lake.lake.get(key)[0] for key in keys(lake, folder)}
+    lake.lake.delete(list(old))
+    lake.catch_up()
+    lake.put(WITHDRAWN)
+    lake.catch_up()
+    assert len(log_entries(lake, table)) == 3
+    for key, body in old.items():
+        if key.endswith((f"{1:020}.json", ".parquet")):
+            lake.lake.put(key, body)
+    up_to_date(lake)
+
+
+def test_somebody_adds_a_file_whose_date_only_we_would_read(lake):
+    three_days(lake)
+    table = TABLES["accelerometer_trusted"]
+    folder = f"{table.path}/ingest_date={DATES[0]}/"
+    (file, *_) = keys(lake, folder)
+    body, path = lake.lake.get(file)[0], f"ingest_date={DATES[0]}/copy.parquet"
+    lake.lake.put(f"{table.path}/{path}", body)
+    values = {"ingest_date": f"{DATES[0]} 00:00:00"}
+    add = {"path": path, "partitionValues": values, "size": len(body), "modificationTime": 1}
+    version = len(log_entries(lake, table.name))
+    entry = json.dumps({"add": add | {"dataChange": True}}).encode()
+    lake.lake.put(entry_path(table, version), entry)
+    up_to_date(lake)
+
+
+@pytest.mark.parametrize("day", [date.min, date(1600, 1, 1), date.max])
+@pytest.mark.parametrize("table", ["accelerometer_landing", "step_trainer_landing"])
+def test_somebody_adds_a_row_of_an_impossible_date(lake, day, table):
+    three_days(lake)
+    append_a_row(lake, table, ingest_date=day)
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert [r.job_name for r in tick(lake, instance).run_requests] == ["catch_up"]
+    lake.put(WITHDRAWN)
+    up_to_date(lake)
+
+
 def test_forget_where_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake):
     three_days(lake)
     vacuum.erase(lake.pipeline, lake.catch_up, timedelta(30))

@@ -10,8 +10,10 @@ from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
+from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, T0, plain_objects
@@ -268,3 +270,52 @@ def test_a_tick_while_s3_is_away_fails_in_one_line_and_the_next_goes_on(
         with pytest.raises(StediError, match="The embedded lake is not running"):
             tick(away, instance)
     assert tick(lake, instance).run_requests
+
+
+@pytest.mark.parametrize("misplaced", ["ingest_date=2022-06", "ingest_date=2022"])
+def test_a_misplaced_folder_beside_the_dates_hides_none(new_lake, instance, misplaced):
+    """SeaweedFS lists it before them, S3 after them."""
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
+    lake.put({f"landing/{entity}/{misplaced}/x": b"{}" for entity in ENTITIES})
+    lake.catch_up()
+    lake.put(landed("customer", DATES[1], "withdrawn", person(1, 1, None)))
+    assert len(until_quiet(lake, instance)) == 1
+    assert lake.differences() == {}
+    lake.materialize(DATES[0], DATES[1])
+    assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("table", ["customer_landing", "accelerometer_landing"])
+def test_a_lost_data_file_of_a_landing_table_does_not_stop_the_sensor(new_lake, instance, table):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]) | plain_objects(2, DATES[1]))
+    lake.catch_up()
+    files = [entry["Key"] for entry in lake.lake.objects(f"{TABLES[table].path}/ingest_date=")]
+    lake.lake.delete(files)
+    lake.lake.delete_below("_stedi/rollups/")
+    other = TestLake()
+    other.objects = lake.objects
+    other.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    assert [request.job_name for request in until_quiet(other, instance)][-1] == "catch_up"
+    assert other.differences() == {}
+
+
+def test_the_sensor_gives_up_on_a_table_of_people_that_cannot_be_written(
+    new_lake, instance, monkeypatch
+):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]))
+    lake.put(landed("accelerometer", DATES[1], "of a later customer", phone(7, 0)))
+    lake.catch_up()
+    replace = Lakehouse.replace
+
+    def failing(self, table, *arguments, **options):
+        if table.name == "customer_trusted":
+            raise StediError("access denied")
+        return replace(self, table, *arguments, **options)
+
+    monkeypatch.setattr(Lakehouse, "replace", failing)
+    lake.put(landed("customer", DATES[0], "later", person(7, 0, T0)))
+    with pytest.raises(StediError, match="Gave up on the refresh"):
+        until_quiet(lake, instance, most=6)

@@ -15,6 +15,7 @@ from stedi_assets.aws import aws_client
 from stedi_assets.defs import liveness
 from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.ledger import files_of
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
@@ -37,7 +38,7 @@ from stedi_assets.landing.listing import (
 )
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import shown_key
-from stedi_assets.tables.schemas import TABLES
+from stedi_assets.tables.schemas import ENTITIES, TABLES
 
 SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
@@ -62,7 +63,8 @@ def ranges_to_list(
     first, last: the lake's first date and today; built: the dates that the ledger knows; present:
     those that have a folder. New is what is present and not built: it need not wait for its round.
     """
-    days = sorted({*built, *present}) or [first]
+    # Others may have written rows of any date; none outside can have landed.
+    days = sorted(day for day in {*built, *present} if first <= day <= last) or [first]
     edges = [days[len(days) * n // ROUNDS] for n in range(ROUNDS)]
     block = tick % ROUNDS
     since = min(days[-NEWEST:][0], last - timedelta(2))
@@ -127,13 +129,23 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
         for name, reasons in landing.items()
     }
     ready = {name: reasons for name, reasons in ready.items() if reasons}
+    try:
+        state = pipeline.state()
+    except StediError:  # a data file may be lost: the refresh lists them, a tick does not
+        return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
-    stale = {**ready, **downstream_out_of_date(pipeline.state())}
+    stale = {**ready, **downstream_out_of_date(state)}
     planned = plan_runs(stale, built_dates(pipeline), dates_outside(pipeline, stale))
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
-    to_build = _to_build(pipeline.state(), listing, stale)
+    to_build = _to_build(state, listing, stale)
     return [_run_request(run, listing, to_build) for run in [*planned, *singles, *last]]
+
+
+def _landing_files(pipeline: Pipeline) -> list[list[Any]]:
+    """The identities of the landing tables' files: what says who is in."""
+    logs = pipeline.state(with_membership=False).logs
+    return [[f"{name}_landing", files_of(logs[f"{name}_landing"], None)] for name in ENTITIES]
 
 
 def _pending(

@@ -36,6 +36,8 @@ class LakeStateReader:
     _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
     # Data files that logs name and S3 did not list, or not with their size, by table.
     _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
+    # Tables that are lost, and of which data files are left.
+    _left_over: set[str] = field(default_factory=set, init=False)
 
     def refresh(self, *, verify_files: bool = False) -> None:
         """Read logs and ledgers anew, all at the same time: somebody else may have written.
@@ -55,6 +57,9 @@ class LakeStateReader:
             hinted = list[Table]()
             for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
+                self._left_over.discard(table.name)
+                if files and log is None:
+                    self._left_over.add(table.name)
                 if files is not None and log is not None:
                     hinted += [table] if HINT in files else []
                     self._missing[table.name] = frozenset(
@@ -83,6 +88,7 @@ class LakeStateReader:
             for name, log in logs.items()
             if self._missing.get(name)
         }
+        lost |= {n: frozenset([None]) for n in logs if logs[n] is None and n in self._left_over}
         settings = self.lakehouse.store.settings
         limits = settings.max_object_bytes, settings.max_record_bytes
         salt = salt_identity(settings)

@@ -37,7 +37,7 @@ class LakeState:
     membership: Membership
     salt: str = ""
     limits: Limits = (0, 0)
-    # Partitions with data files that S3 does not list any more, by table.
+    # Partitions with data files that S3 does not list any more, by table; None: files of no table.
     lost_files: Mapping[str, frozenset[PartitionKey]] = field(default_factory=dict)
 
     def identity(self, table: str, key: PartitionKey) -> str:

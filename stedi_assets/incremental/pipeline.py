@@ -4,7 +4,6 @@ The IO manager and the refresh both go through here, so there is one way in whic
 built and entered into the ledger.
 """
 
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -284,7 +283,7 @@ def _inputs(table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
     # rows do not: the entry says so, and never matches.
     for name in _tables_of_people(table):
         if out_of_date(batch.state, TABLES[name]):
-            behind = f"behind {uuid.uuid4().hex}"
+            behind = f"behind {batch.state.identity(name, None)}"
             return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
     return wanted
 

@@ -60,12 +60,15 @@ def out_of_date(state: LakeState, table: Table, listing: LandingListing | None =
         known = {day for day in entered if day and listing.covers(day)}
     else:
         wanted, known = inputs_of(state, table), _days(state, table)
+        if log is None:  # lost: what is left of it others may still read
+            known |= {*ledger.entries, *state.lost_files.get(table.name, ())}
     reasons: Reasons = {}
     for key in {*wanted, *known}:
         entry = ledger.entries.get(key)
         written = files_of(log, key) != files_of(None, key)
         if key not in wanted:
-            if written or (table.zone == "landing" and entry is not None and entry.objects):
+            had_objects = table.zone == "landing" and entry is not None and entry.objects
+            if written or log is None or had_objects:
                 reasons[key] = "nothing is there upstream any more"
         elif key in state.lost_files.get(table.name, ()):
             reasons[key] = "a data file is gone"

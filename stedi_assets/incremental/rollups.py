@@ -29,6 +29,7 @@ from stedi_assets.tables.rules import (
 from stedi_assets.tables.schemas import INGEST_DATE, TABLES, Column, Table, spark_schema
 
 if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame
 
 ROLLUPS_FOLDER = "_stedi/rollups/"
@@ -80,18 +81,24 @@ def _dates_of_users(accelerometer_landing: "DataFrame") -> "DataFrame":
         .groupBy(normalized_email("user").alias("user"), "ingest_date")
         .agg(F.max("timestamp").alias("last_time"))
         .select("user", "last_time", "ingest_date")
-        .withColumn(_MONTH.name, F.trunc("ingest_date", "month"))
+        .withColumn(_MONTH.name, _first_of_month("ingest_date"))
     )
 
 
-def _dates_of_devices(step_trainer_landing: "DataFrame") -> "DataFrame":
+def _first_of_month(day: str) -> "SparkColumn":
+    """The first day of a date's month; Sail's `trunc` fails before 1678 and after 2261."""
     from pyspark.sql import functions as F
+
+    return F.make_date(F.year(day), F.month(day), F.lit(1))
+
+
+def _dates_of_devices(step_trainer_landing: "DataFrame") -> "DataFrame":
 
     return (
         well_formed(step_trainer_landing)
         .select(normalized_serial_number().alias("serialNumber"), "ingest_date")
         .distinct()
-        .withColumn(_MONTH.name, F.trunc("ingest_date", "month"))
+        .withColumn(_MONTH.name, _first_of_month("ingest_date"))
     )
 
 

@@ -64,6 +64,8 @@ class TableLog:
     commits: Commits = field(default_factory=dict, compare=False)
     # The version that reading began with: a checkpoint's or, without one, 0.
     base: int = field(default=0, compare=False)
+    # What was read since then: the etags of log entries, and of the checkpoint, by their names.
+    read: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @cached_property
     def by_date(self) -> dict[date | None, list[DataFile]]:
@@ -132,11 +134,10 @@ def _read_log(store: ObjectStore, table: Table) -> TableLog | None:
         [*([checkpoint] if start else []), *versions], lines, strict=True
     ):
         log = applied(log, table, int(version or 0), "", of_version)
-    return (
-        replace(log, version=versions[-1], etag=entries[names[-1]], commits={})
-        if log.table_id
-        else None
-    )
+    if not log.table_id:
+        return None
+    read = {name: entries[name] for name in [*start, *names]}
+    return replace(log, version=versions[-1], etag=entries[names[-1]], commits={}, read=read)
 
 
 def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
@@ -207,7 +208,7 @@ def refreshed(store: ObjectStore, table: Table, log: TableLog | None) -> TableLo
     }
     versions = sorted(int(n[:20]) for n in entries if re.fullmatch(r"\d{20}\.json", n))
     newer = [v for v in versions if v > log.version]
-    same = entries.get(f"{log.version:020}.json") == log.etag
+    same = all(entries.get(name) == etag for name, etag in log.read.items())
     complete = newer == list(range(log.version + 1, log.version + 1 + len(newer)))
     if not same or not complete or not _versions(entries)[0]:
         return read_log(store, table)  # it is another table, or its log was cleaned up
@@ -246,7 +247,8 @@ def applied(
         elif kind == "commitInfo":
             token = action.get("userMetadata")
     commits = {**log.commits, **({token: frozenset(added)} if token else {})}
-    return TableLog(table_id, version, etag, tuple(files.values()), commits, log.base)
+    read = {**log.read, f"{version:020}.json": etag}
+    return TableLog(table_id, version, etag, tuple(files.values()), commits, log.base, read)
 
 
 def _assert_known_protocol(protocol: Mapping[str, Any]) -> None:
@@ -284,7 +286,7 @@ def _data_file(add: Mapping[str, Any], table: Table) -> DataFile:
     rows = statistics.get("numRecords", 1)  # not known: not none
     partition = add["partitionValues"].get(table.partition_column)
     day = _date(partition) if table.partitioned else None
-    if table.partitioned and day is None:
+    if table.partitioned and (day is None or day.isoformat() != partition):
         raise UnreadableLogError("a file without an ingest date")
     return DataFile(
         path=unquote(add["path"]),

@@ -145,7 +145,8 @@ class ObjectStore:
                 return
             for entry in page.get("Contents", ()):
                 key = entry["Key"][start:]
-                if until is not None and key > until:
+                # By the parts of a path: SeaweedFS lists in their order, where S3 lists by bytes.
+                if until is not None and key.split("/") > until.split("/"):
                     return
                 yield {**entry, "Key": key}
 
