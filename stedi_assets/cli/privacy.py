@@ -70,7 +70,11 @@ def _address() -> str:
 
 @click.command(epilog=example("stedi consent < email.txt"))
 def consent() -> None:
-    """What the lake holds about a person, and on what consent; the email from standard input."""
+    """What the lake holds about a person, and on what consent; the email from standard input.
+
+    It counts the rows of tables, as they are now: what landed since they were built, or in objects
+    that no table takes in, is not among them. `stedi forget` searches the objects as well.
+    """
     from stedi_assets.privacy.subject_access import subject_access_report
 
     email = _address()
