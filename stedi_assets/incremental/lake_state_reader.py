@@ -57,10 +57,10 @@ class LakeStateReader:
             hinted = list[Table]()
             for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
-                self._left_over.discard(table.name)
                 if files and log is None:
                     self._left_over.add(table.name)
                 if files is not None and log is not None:
+                    self._left_over.discard(table.name)
                     hinted += [table] if HINT in files else []
                     self._missing[table.name] = frozenset(
                         file.path for file in log.files if files.get(file.path) != file.bytes

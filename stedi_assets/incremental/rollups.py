@@ -93,7 +93,6 @@ def _first_of_month(day: str) -> "SparkColumn":
 
 
 def _dates_of_devices(step_trainer_landing: "DataFrame") -> "DataFrame":
-
     return (
         well_formed(step_trainer_landing)
         .select(normalized_serial_number().alias("serialNumber"), "ingest_date")

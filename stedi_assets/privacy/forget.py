@@ -173,8 +173,8 @@ def _take_out_of_tables(
         problems.append(
             f"{', '.join(still)} held rows of the person after their landed objects were searched:"
             " they are deleted, and the next run brings them back where the objects have them in a"
-            " form that the search does not know. Repeat this; where it says so again, look for"
-            " them in the objects of the dates that `stedi status` then shows."
+            " form that the search does not know. Repeat this; where it says so again, look into"
+            " the landed objects of the dates that the next `stedi catch-up` names."
         )
     for name in still:
         try:
