@@ -46,7 +46,7 @@ class LedgerEntry:
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
     people: int = 0  # whose readings are in it, of a trusted table
     run_id: str = ""
-    # The landed objects that S3 did not give: their dates' rows change without the objects.
+    # Hashes of the landed objects' keys that S3 did not give: rows change without the objects.
     refused: str = ""
 
     @property

@@ -267,7 +267,7 @@ def _entries(
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
             people=batch.state.membership.of(table.name, key)[0],
-            refused=fingerprint(o.key for o in objects if o in refused) if refused else "",
+            refused=" ".join(sorted(fingerprint([o.key]) for o in objects if o in refused)),
             run_id=run_id,
         )
     return entries

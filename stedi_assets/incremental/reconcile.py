@@ -4,11 +4,12 @@ A failure does not stop the rest: everything else is built, then the failures ar
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import Ledger, PartitionKey
+from stedi_assets.incremental.ledger import Ledger, PartitionKey, fingerprint
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
@@ -19,8 +20,9 @@ from stedi_assets.incremental.planner import (
     plan_runs,
 )
 from stedi_assets.lakehouse.dates import described
-from stedi_assets.lakehouse.delta_log import TableLog
+from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
+from stedi_assets.landing.object_text import is_given
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_key
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
@@ -74,7 +76,7 @@ def build_out_of_date(
     """
     result = BuildResult()
     pipeline.refresh(verify_files=True)
-    listing = list_landing(pipeline.lakehouse.store)
+    listing = _listed(pipeline)
     for name in BUILD_ORDER:
         table = TABLES[name]
         try:
@@ -136,9 +138,26 @@ def find_out_of_date(
     While a landing table is out of date, the others are not checked: they depend on it.
     """
     pipeline.refresh(verify_files=verify_files)
-    listing = list_landing(pipeline.lakehouse.store)
+    listing = _listed(pipeline)
     landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
     return landing or downstream_out_of_date(pipeline.state()), listing
+
+
+def _listed(pipeline: Pipeline) -> LandingListing:
+    """What has landed; S3 is asked again for the objects that it refused when they were read."""
+    listing = list_landing(pipeline.lakehouse.store)
+    refused = [
+        ((entity, day), landed_object)
+        for entity in ENTITIES
+        for day, entry in pipeline.ledger(TABLES[f"{entity}_landing"]).entries.items()
+        if day and entry.refused
+        for landed_object in listing.objects.get((entity, day), ())
+        if fingerprint([landed_object.key]) in entry.refused.split()
+    ]
+    with ThreadPoolExecutor(THREADS) as pool:
+        given = pool.map(lambda one: is_given(pipeline.lakehouse.store, one[1]), refused)
+        again = {partition for (partition, _), is_so in zip(refused, given, strict=True) if is_so}
+    return replace(listing, given_again=frozenset(again))
 
 
 def built_dates(pipeline: Pipeline) -> set[date]:

@@ -26,6 +26,8 @@ class LandingListing:
     misplaced: tuple[str, ...] = ()
     # When each object landed, by S3's clock, in whole seconds.
     last_modified: dict[LandedObject, datetime] = field(default_factory=dict)
+    # Of which S3 gives an object that it refused; where it was asked for them again.
+    given_again: frozenset[LandingPartition] = frozenset()
 
     def covers(self, day: date) -> bool:
         """Whether the listing says of an ingest date what landed on it."""
