@@ -195,7 +195,8 @@ def test_new_dates_run_as_assets_and_scattered_changes_as_one_refresh():
 def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
     people = {"customer_landing": {DAYS[1]: "why"}}
     assert plan_runs({**landed(DAYS[1]), **people}, built=DAYS) == [PlannedRun()]
-    assert plan_runs(people, built=[]) == [PlannedRun(DAYS[1], DAYS[1])]
+    assert plan_runs(people, built=[]) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **people}, built=[]) == [PlannedRun(DAYS[1], DAYS[1])]
 
 
 def test_a_date_that_failed_is_left_to_the_refresh():

@@ -116,22 +116,17 @@ def plan_runs(
 
     Dates that were never built are run as assets, a contiguous range of them at a time; so is a
     single range of dates with other readings. Everything else is one refresh: after a change of
-    people any date may be out of date.
+    people any date may be out of date. It is all there is to do where only customers landed.
 
     stale: what is out of date, by table; built: the dates that some landing table has files or an
     entry of; left: dates that are left to the refresh: that failed, or that no partition is of.
     """
-    landed_dates = {
-        day
-        for name, reasons in stale.items()
-        if TABLES[name].zone == "landing"
-        for day in reasons
-        if day and day not in left
-    }
-    new = landed_dates - set(built)
+    landed = {name: reasons for name, reasons in stale.items() if TABLES[name].zone == "landing"}
+    of_people = landed.keys() == {"customer_landing"}
+    landed_dates = {d for reasons in landed.values() for d in reasons if d and d not in left}
+    new = set() if of_people else landed_dates - set(built)
     ranges = contiguous_ranges(new or landed_dates)
-    readings = {"accelerometer_landing", "step_trainer_landing"}
-    if not new and (stale.keys() - readings or len(ranges) != 1):
+    if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
     return runs or ([PlannedRun()] if stale else [])
