@@ -97,18 +97,23 @@ def test_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake, table, kno
     up_to_date(lake if known else as_a_new_process(lake))
 
 
+def lose_the_newest_log_entry(lake, table: str) -> None:
+    """Its checkpoint stays: to us the table is lost, and others go on reading it."""
+    write_checkpoint(lake.lake, TABLES[table])
+    lake.lake.delete(log_entries(lake, table)[-1:])
+    assert sum(lake.table(table).values()), "delta-rs reads it"
+
+
 @pytest.mark.parametrize("ledger_too", [False, True])
 @pytest.mark.parametrize("table", ["accelerometer_trusted", "machine_learning_curated"])
 def test_a_lost_table_of_which_nothing_is_wanted_any_more(lake, table, ledger_too):
-    """Others can still read what is left of it: everybody who is in it withdraws."""
+    """Everybody who is in it withdraws."""
     three_days(lake)
-    write_checkpoint(lake.lake, TABLES[table])
-    lake.lake.delete(log_entries(lake, table)[-1:])
+    lose_the_newest_log_entry(lake, table)
     everybody = [person(n, 1, None) for n in (1, 2)]
     lake.put(landed("customer", DATES[2], "withdrawn", *everybody))
     if ledger_too:
         lake.lake.delete([f"_stedi/ledger/{table}.json"])
-    assert sum(lake.table(table).values()), "delta-rs reads it"
     up_to_date(as_a_new_process(lake))
 
 
@@ -116,8 +121,7 @@ def test_a_lost_table_of_which_nothing_is_wanted_any_more(lake, table, ledger_to
 @pytest.mark.parametrize("table", ["customer_landing", "machine_learning_curated"])
 def test_a_lost_table_of_a_lake_where_nothing_is_landed_any_more(lake, table, everything):
     three_days(lake)
-    write_checkpoint(lake.lake, TABLES[table])
-    lake.lake.delete(log_entries(lake, table)[-1:])
+    lose_the_newest_log_entry(lake, table)
     lake.remove(*lake.objects)
     if everything:
         lake.lake.delete_below("_stedi/")

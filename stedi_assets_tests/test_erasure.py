@@ -338,6 +338,7 @@ def test_an_order_that_ends_before_all_it_kept_is_gone_is_found_again(any_lake, 
     assert unfinished.read(store, ann) == order
     assert unfinished.end(store, ann, order) == []
     assert everything_in(any_lake, "_stedi/unfinished_forget") == ""
+    assert unfinished.end(store, ann, order) == [], "another order ended it meanwhile"
 
 
 def test_files_of_other_writers_in_a_log_folder_go_once_they_are_old(lake, monkeypatch):

@@ -54,8 +54,10 @@ def _without_addresses() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
-        error.message = shown(error.message)  # type: ignore[misc] # before anybody has read it
-        raise
+        message = error.format_message()
+        if shown(message) == message:
+            raise
+        raise click.UsageError(shown(message), error.ctx) from None
 
 
 class CommandGroup(click.Group):

@@ -46,7 +46,7 @@ class LedgerEntry:
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
     people: int = 0  # whose readings are in it, of a trusted table
     run_id: str = ""
-    # Hashes of the landed objects' keys that S3 did not give: rows change without the objects.
+    # The landed objects that S3 did not give, by `refused_keys`: rows change without the objects.
     refused: str = ""
 
     @property
@@ -54,6 +54,15 @@ class LedgerEntry:
         """The partition's data version: it follows from what was read, so compaction keeps it."""
         refused = [("refused", self.refused)] if self.refused else []
         return fingerprint([*self.inputs.items(), *refused])
+
+    def lacks(self, key: str) -> bool:
+        """Whether S3 did not give the landed object of a key when the partition was built."""
+        return refused_keys([key]) in self.refused.split()
+
+
+def refused_keys(keys: Iterable[str]) -> str:
+    """What an entry keeps of the keys of refused objects, which may hold addresses: hashes."""
+    return " ".join(sorted(fingerprint([key]) for key in keys))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from stedi_assets.incremental.ledger import (
     fingerprint,
     read_ledger,
     record,
+    refused_keys,
 )
 from stedi_assets.incremental.partition_inputs import (
     Inputs,
@@ -267,7 +268,7 @@ def _entries(
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
             people=batch.state.membership.of(table.name, key)[0],
-            refused=" ".join(sorted(fingerprint([o.key]) for o in objects if o in refused)),
+            refused=refused_keys(o.key for o in objects if o in refused),
             run_id=run_id,
         )
     return entries

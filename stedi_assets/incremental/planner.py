@@ -122,9 +122,9 @@ def plan_runs(
     entry of; left: dates that are left to the refresh: that failed, or that no partition is of.
     """
     landed = {name: reasons for name, reasons in stale.items() if TABLES[name].zone == "landing"}
-    of_people = landed.keys() == {"customer_landing"}
+    only_customers = landed.keys() == {"customer_landing"}
     landed_dates = {d for reasons in landed.values() for d in reasons if d and d not in left}
-    new = set() if of_people else landed_dates - set(built)
+    new = set() if only_customers else landed_dates - set(built)
     ranges = contiguous_ranges(new or landed_dates)
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import Ledger, PartitionKey, fingerprint
+from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
@@ -22,7 +22,6 @@ from stedi_assets.incremental.planner import (
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
-from stedi_assets.landing.object_text import is_given
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_key
 from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
@@ -145,17 +144,26 @@ def find_out_of_date(
 
 def _listed(pipeline: Pipeline) -> LandingListing:
     """What has landed; S3 is asked again for the objects that it refused when they were read."""
-    listing = list_landing(pipeline.lakehouse.store)
+    store = pipeline.lakehouse.store
+    listing = list_landing(store)
     refused = [
-        ((entity, day), landed_object)
+        ((entity, day), landed_object.key)
         for entity in ENTITIES
         for day, entry in pipeline.ledger(TABLES[f"{entity}_landing"]).entries.items()
         if day and entry.refused
         for landed_object in listing.objects.get((entity, day), ())
-        if fingerprint([landed_object.key]) in entry.refused.split()
+        if entry.lacks(landed_object.key)
     ]
+
+    def is_given(key: str) -> bool:
+        try:
+            store.get_range(key, 0, 1)
+        except StediError:  # refused still, or not sure: asked again next time
+            return False
+        return True
+
     with ThreadPoolExecutor(THREADS) as pool:
-        given = pool.map(lambda one: is_given(pipeline.lakehouse.store, one[1]), refused)
+        given = pool.map(is_given, [key for _, key in refused])
         again = {partition for (partition, _), is_so in zip(refused, given, strict=True) if is_so}
     return replace(listing, given_again=frozenset(again))
 

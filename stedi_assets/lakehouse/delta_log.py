@@ -33,6 +33,8 @@ _UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OSError)
 # The tables' reader and writer version. What newer ones allow (column mapping, row tracking …)
 # Athena, delta-rs or the commits that are made here do not know.
 _READER_VERSION, _WRITER_VERSION = 1, 2
+# The name of a log entry, checkpoint or checksum (which is hidden).
+_VERSIONED = re.compile(r"\.?(\d{20})\.")
 
 
 @dataclass(frozen=True)
@@ -307,14 +309,15 @@ def _date(text: str | None) -> date | None:
 
 def is_versioned_log_file(key: str, before_version: int) -> bool:
     """Whether a key is a log entry, checkpoint or checksum of a version before another."""
-    match = re.match(r"\.?(\d{20})\.", key.rpartition("/")[2])
+    match = _VERSIONED.match(key.rpartition("/")[2])
     return match is not None and int(match[1]) < before_version
 
 
 def is_log_file(path: str) -> bool:
     """Whether a path in a table's folder is of its log, and not of what others left there."""
     folder, _, name = path.rpartition("/")
-    return folder == "_delta_log" and bool(re.match(r"\.?\d{20}\.|_last_checkpoint$|$", name))
+    is_named_so = _VERSIONED.match(name) is not None or name in ("_last_checkpoint", "")
+    return folder == "_delta_log" and is_named_so
 
 
 def time_intervals(files: Iterable[DataFile]) -> Iterator[tuple[int, int]]:

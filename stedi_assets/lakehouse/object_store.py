@@ -131,6 +131,8 @@ class ObjectStore:
         In the order of their keys, those greater than `after` and not greater than `until`.
         """
         start = len(self.settings.prefix) + 1 if self.settings.prefix else 0
+        # By the parts of a path: SeaweedFS lists in their order, where S3 lists by bytes.
+        end = until.split("/") if until is not None else None
         pages = iter(
             self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.settings.bucket,
@@ -145,8 +147,7 @@ class ObjectStore:
                 return
             for entry in page.get("Contents", ()):
                 key = entry["Key"][start:]
-                # By the parts of a path: SeaweedFS lists in their order, where S3 lists by bytes.
-                if until is not None and key.split("/") > until.split("/"):
+                if end and key.split("/") > end:
                     return
                 yield {**entry, "Key": key}
 

@@ -74,8 +74,8 @@ def _entries(
     first, last = span
     # "0" is the character after "/": that key sorts after everything in a date's folder.
     # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
-    has_before = first is not None and first > date.min
-    after = f"{folder}ingest_date={first - timedelta(1)}0" if first and has_before else None
+    day_before = first - timedelta(1) if first and first > date.min else None
+    after = f"{folder}ingest_date={day_before}0" if day_before else None
     until = f"{folder}ingest_date={last}0" if last else None
     for entry in store.objects(folder, after=after, until=until):
         place, _, name = entry["Key"][len(folder) :].partition("/")

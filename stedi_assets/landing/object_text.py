@@ -72,16 +72,6 @@ def starts_with_a_line(
     return b"\n" in start or b"\r" in start
 
 
-def is_given(store: ObjectStore, landed_object: LandedObject) -> bool:
-    """Whether S3 gives an object to these keys, by one request of one byte; False if not sure."""
-    place = {"Bucket": store.settings.bucket, "Key": store.settings.key(landed_object.key)}
-    try:
-        store.client.get_object(**place, Range="bytes=0-0")["Body"].read()
-    except (ClientError, BotoCoreError):
-        return False
-    return True
-
-
 def _check_length(length: int, most: int) -> None:
     if length > most:
         raise UnreadableError(f"longer than {most} bytes")

@@ -324,7 +324,7 @@ def delete_for_good(store: ObjectStore, path: str) -> None:
     """
     client, place = store.client, {"Bucket": store.settings.bucket, "Key": store.settings.key(path)}
     with suppress(GoneError), translate_s3_errors(client, f"deleting {path}"):
-        version = client.head_object(**place).get("VersionId")
+        version = client.get_object(**place).get("VersionId")  # HEAD says of no object just 404
         client.delete_object(**place, **({"VersionId": version} if version else {}))
 
 
