@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 from botocore.exceptions import ResponseStreamingError
@@ -18,12 +19,14 @@ from pyarrow.parquet import ParquetWriter
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import InputsChangedError
+from stedi_assets.lakehouse import local_files
 from stedi_assets.lakehouse.client import GoneError
+from stedi_assets.lakehouse.delta_commit import NewFile
 from stedi_assets.lakehouse.local_files import LocalFiles
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.scratch import scratch_folder
-from stedi_assets.tables.schemas import TABLES
+from stedi_assets.tables.schemas import TABLES, Table
 from stedi_assets_tests.odd_data import T0, plain_objects
 from stedi_assets_tests.test_catch_up import landed, person
 from stedi_assets_tests.test_io_manager import STEPS, another_process, steps, write
@@ -184,6 +187,30 @@ def test_landed_objects_whose_copy_is_gone_are_read_again_and_never_fewer_rows(l
     assert lake.table("customer_landing") == Counter()
     assert lake.catch_up() > 0
     assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("table", ["accelerometer_landing", "customer_trusted", "dates_of_users"])
+def test_what_the_engine_wrote_is_deleted_before_it_is_put_and_no_row_is_lost(
+    lake, monkeypatch, table
+):
+    lake.put(plain_objects(2, DAYS[0]))
+    write_parquet, write_table, deleted = local_files.write_parquet, LocalFiles.write, []
+
+    def write(self, of: Table, *arguments: object) -> list[NewFile]:
+        def parquet(frame, uri: str, *columns: object) -> None:
+            write_parquet(frame, uri, *columns)
+            if of.name == table and not deleted:
+                deleted.append(uri)
+                shutil.rmtree(urlparse(uri).path)
+
+        monkeypatch.setattr(local_files, "write_parquet", parquet)
+        return write_table(self, of, *arguments)
+
+    monkeypatch.setattr(LocalFiles, "write", write)
+    assert lake.catch_up() > 0
+    assert deleted
+    assert lake.differences() == {}
+    assert lake.catch_up() == 0
 
 
 def test_a_full_disk_for_temporary_files_is_said_in_a_line(lakehouse, monkeypatch):

@@ -2,14 +2,17 @@
 
 from collections import Counter
 from datetime import UTC, date, datetime, timedelta
+from unittest.mock import Mock
 
 import dagster as dg
 import pytest
 
+from stedi_assets import definitions, settings
 from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
+from stedi_assets.lakehouse import object_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
@@ -51,6 +54,53 @@ def test_a_date_that_is_new_is_looked_at_in_every_tick(number):
 def instance():
     with dg.DagsterInstance.ephemeral() as made:
         yield made
+
+
+def test_evaluations_that_overlap_in_a_code_server_take_turns(lake, monkeypatch):
+    # Each reads logs anew, and deletes local files at its end, that the other is at work with.
+    monkeypatch.setattr(definitions, "WAIT_SECONDS", 0.2)
+    resources = {"pipeline": lake.defs.resources["pipeline"]}
+    refreshed = []
+    monkeypatch.setattr(type(lake.pipeline), "refresh", lambda *_: refreshed.append(True))
+    with dg.build_resources(resources):
+        with pytest.raises(dg.DagsterUserCodeExecutionError) as refused:
+            dg.build_resources(resources).__enter__()
+        assert "Another evaluation in this process" in str(refused.value.user_exception)
+        assert len(refreshed) == 1
+    with dg.build_resources(resources):
+        assert len(refreshed) == 2
+
+
+def test_an_evaluation_that_fails_at_once_holds_up_no_other(lake, monkeypatch):
+    monkeypatch.setattr(definitions, "WAIT_SECONDS", 0.2)
+    resources = {"pipeline": lake.defs.resources["pipeline"]}
+    with monkeypatch.context() as broken:
+        broken.setattr(type(lake.pipeline), "refresh", Mock(side_effect=StediError("no S3")))
+        with pytest.raises(dg.DagsterUserCodeExecutionError):
+            dg.build_resources(resources).__enter__()
+    with dg.build_resources(resources) as made:
+        assert made.pipeline is lake.pipeline
+
+
+@pytest.mark.parametrize("hours", [-26, 26])
+def test_what_has_landed_does_not_depend_on_the_machines_clock(lake, monkeypatch, hours):
+    today = lake.lake.now().date()
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "a", phone(1, 0)))
+    lake.put(landed("customer", today, "withdrawn", person(1, 1, None)))
+    assert lake.catch_up() > 0
+    assert lake.table("accelerometer_trusted") == Counter()
+
+    class OtherClock(datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    for module in (settings, object_store):
+        monkeypatch.setattr(module, "datetime", OtherClock)
+    other = TestLake(lake.settings)
+    assert other.catch_up() == 0
+    assert other.table("accelerometer_trusted") == Counter()
 
 
 def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, instance):

@@ -36,7 +36,6 @@ from stedi_assets.landing.listing import (
     OpenRange,
     list_landing,
 )
-from stedi_assets.settings import today
 from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 
@@ -87,7 +86,7 @@ def listed_in_tick(
     tick costs the same whatever the lake holds. The daily sweep finds what an event was lost of.
     """
     settings, store = pipeline.settings, pipeline.lakehouse.store
-    first, last = settings.first_ingest_date, today()
+    first, last = settings.first_ingest_date, store.today()
     if named is not None:
         ranges = contiguous_ranges(day for day in named if first <= day <= last)
         return list_landing(store, ranges) if ranges else LandingListing(ranges=())

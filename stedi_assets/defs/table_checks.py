@@ -20,7 +20,6 @@ from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.landing.listing import list_landing
 from stedi_assets.privacy.audit import audit_rows, landed_again
-from stedi_assets.settings import today
 from stedi_assets.tables.plausible_times import implausible_times
 from stedi_assets.tables.rules import consents, current_records, device_owners, subject_id
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
@@ -120,7 +119,7 @@ def _out_of_range(pipeline: Pipeline, table: Table) -> list[Any]:
     """Conditions of invalid rows: non-finite numbers, ingest dates out of range."""
     numbers = [F.col(c.name) for c in table.columns if c.type == "double"]
     first = F.lit(pipeline.settings.first_ingest_date.isoformat()).cast("date")
-    last = F.lit(today().isoformat()).cast("date")
+    last = F.lit(pipeline.lakehouse.store.today().isoformat()).cast("date")
     return [
         *(F.isnan(number) | (F.abs(number) == float("inf")) for number in numbers),
         ~F.col("ingest_date").between(first, last),
@@ -209,7 +208,7 @@ def newest_ingest_date_is_recent(pipeline: Pipeline, table: Table, _days: Days) 
     files = _files(pipeline, table, None)
     newest = max((f.newest for f in files if f.rows > f.malformed and f.newest), default=None)
     most = pipeline.settings.max_data_age_days
-    age = (today() - newest).days if newest else 1_000_000
+    age = (pipeline.lakehouse.store.today() - newest).days if newest else 1_000_000
     return _result(age <= most, WARN, age_in_days=age, at_most=most)
 
 

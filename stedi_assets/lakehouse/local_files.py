@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stedi_assets.errors import StediError
+from stedi_assets.lakehouse.client import GoneError
 from stedi_assets.lakehouse.delta_commit import NewFile, entry_path, entry_that_makes, write_parquet
 from stedi_assets.lakehouse.delta_log import DataFile
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
@@ -86,11 +87,14 @@ class LocalFiles:
     ) -> list[NewFile]:
         """Write a DataFrame as data files, first here, then on S3.
 
-        token: part of their names. partition: as for `write_parquet`.
+        token: part of their names. partition: as for `write_parquet`. GoneError where somebody
+        deleted them here meanwhile: a table must not lose rows without a word.
         """
         with translate_disk_errors():
             folder = self._new_folder()
+            whole = folder / "_whole"  # whoever deletes what the engine wrote deletes it too
             try:
+                whole.touch()
                 write_parquet(frame, folder.as_uri(), table.partition_column, partition)
                 parts = [
                     (part, f"{path}part-{token}-{number}.parquet")
@@ -99,6 +103,8 @@ class LocalFiles:
                 ]
                 with ThreadPoolExecutor(_THREADS) as pool:
                     new = list(pool.map(lambda part: self._put(table, *part), parts))
+                if not whole.exists():
+                    raise GoneError(f"Temporary files of {table.name} were deleted: run it again.")
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
         return [file for file in new if file]

@@ -5,7 +5,7 @@ import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -145,6 +145,7 @@ class ObjectStore:
                 page = next(pages, None)
             if page is None:
                 return
+            self._ahead = _time_of(page) - datetime.now(UTC)
             for entry in page.get("Contents", ()):
                 key = entry["Key"][start:]
                 if end and key.split("/") > end:
@@ -158,8 +159,12 @@ class ObjectStore:
         return _time_of(answer)
 
     def roughly_now(self) -> datetime:
-        """The same to some seconds, without a request: as it was told when the lake was checked."""
+        """The same to some seconds, without a request: as it was told with the last listing."""
         return datetime.now(UTC) + self._ahead
+
+    def today(self) -> date:
+        """The day by S3's clock, UTC: the same for all machines, whose own clocks differ."""
+        return self.roughly_now().date()
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects by their paths; one that is gone already is fine."""

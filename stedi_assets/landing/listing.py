@@ -8,7 +8,6 @@ from typing import Any
 
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing.layout import LandedObject, is_data, parse_date
-from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES
 
 OpenRange = tuple[date | None, date | None]  # first and last, both included; None is open
@@ -88,4 +87,4 @@ def landed_day(store: ObjectStore, folder: str) -> date | None:
     if not folder.startswith("ingest_date="):
         return None
     day = parse_date(folder.removeprefix("ingest_date="))
-    return day if day and store.settings.first_ingest_date <= day <= today() else None
+    return day if day and store.settings.first_ingest_date <= day <= store.today() else None
