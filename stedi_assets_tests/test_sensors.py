@@ -14,6 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
 from stedi_assets.lakehouse import object_store
 from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.landing.events import LandingEvents
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import ENTITIES, TABLES
@@ -101,6 +102,17 @@ def test_what_has_landed_does_not_depend_on_the_machines_clock(lake, monkeypatch
     other = TestLake(lake.settings)
     assert other.catch_up() == 0
     assert other.table("accelerometer_trusted") == Counter()
+
+
+def test_an_event_of_a_date_that_begins_in_a_moment_waits_in_the_queue(lake, instance, monkeypatch):
+    queue, today = Mock(), lake.lake.now().date()
+    messages = {f"message {n}": frozenset({("customer", today + timedelta(n))}) for n in (0, 1, 2)}
+    named = frozenset().union(*messages.values())
+    received = LandingEvents(named, 0, queue, tuple(messages.items()))
+    monkeypatch.setattr(sensors, "received_events", lambda _pipeline: received)
+    tick(lake, instance)
+    ((deleted,),) = [call.args for call in queue.delete.call_args_list]
+    assert sorted(deleted) == ["message 0", "message 2"]
 
 
 def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, instance):

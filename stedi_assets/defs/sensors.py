@@ -105,7 +105,9 @@ def received_events(pipeline: Pipeline) -> LandingEvents | None:
 
 def _decided(pipeline: Pipeline, listing: LandingListing, named: Collection[date]) -> list[date]:
     """The named dates of which nothing is left to build: their messages may be deleted."""
-    waiting = _waiting(pipeline, listing)
+    # By a producer's clock that is ahead tomorrow has begun: its messages wait until it has here.
+    tomorrow = pipeline.lakehouse.store.today() + timedelta(1)
+    waiting = _waiting(pipeline, listing) | {tomorrow}
     return [day for day in named if day not in waiting]
 
 
