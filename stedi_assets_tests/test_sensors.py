@@ -156,20 +156,62 @@ def test_a_run_is_requested_once_and_the_next_waits_for_it(new_lake, instance):
     assert tick(lake, instance).skip_reason.skip_message.startswith("Skipped: run ")
 
 
-def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(new_lake, instance, monkeypatch):
+@pytest.mark.parametrize(
+    ("job", "tags"),
+    [
+        ("Lakehouse", {WORK_TAG: "requested by the sensor"}),
+        ("catch_up", {}),  # `stedi catch-up`
+        ("maintenance", {}),
+        ("__ASSET_JOB", {}),  # `dagster asset materialize`
+    ],
+)
+def test_a_run_that_has_said_nothing_for_long_holds_up_nothing(
+    new_lake, instance, monkeypatch, job, tags
+):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
-    job = lake.defs.resolve_job_def("Lakehouse")
-    ours = {WORK_TAG: "requested by the sensor"}
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=ours)
+    definition = lake.defs.resolve_implicit_global_asset_job_def()
+    if job != "__ASSET_JOB":
+        definition = lake.defs.resolve_job_def(job)
+    run = instance.create_run_for_job(
+        definition,
+        status=dg.DagsterRunStatus.STARTED,
+        tags=tags,
+        asset_selection={dg.AssetKey("customer_trusted")} if job == "__ASSET_JOB" else None,
+    )
     instance.report_engine_event("started", run)
-    assert tick(lake, instance).skip_reason
+    waits = job in ("Lakehouse", "catch_up")
+    assert bool(tick(lake, instance).skip_reason) is waits
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
     monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
     assert tick(lake, instance).run_requests
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
     told = [entry.message for entry in instance.all_logs(run.run_id)]
     assert "Marked as failed by the landing sensor: no events." in told
+
+
+@pytest.mark.parametrize(
+    ("name", "location", "assets"),
+    [
+        ("theirs", None, None),
+        ("maintenance", "their_project", None),
+        ("__ASSET_JOB", None, {dg.AssetKey("their_table")}),
+    ],
+)
+def test_a_run_of_another_project_is_not_ours_to_end(
+    lake, instance, monkeypatch, name, location, assets
+):
+    tags = {"dagster/code_location": location} if location else {}
+    run = instance.create_run_for_job(
+        lake.defs.resolve_job_def("Lakehouse"), status=dg.DagsterRunStatus.STARTED, tags=tags
+    )
+    theirs = run._replace(job_name=name, asset_selection=assets and frozenset(assets))
+    monkeypatch.setattr(type(instance), "get_runs", lambda *_, **__: [theirs])
+    monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
+    here = Mock(location_name="stedi_assets")
+    monkeypatch.setattr(dg.SensorEvaluationContext, "code_location_origin", here)
+    tick(lake, instance)
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
 
 
 def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instance, capfd):

@@ -45,6 +45,7 @@ ROUNDS = 10
 WORK_TAG = "stedi/work"
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
 MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor remembers them
+_LOCATION_TAG, _ASSET_JOB = "dagster/code_location", "__ASSET_JOB"  # of Dagster's own runs
 _UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -225,21 +226,36 @@ def _content(run: PlannedRun, listing: LandingListing, to_build: list[list[Any]]
 
 
 def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
-    """The id of an unfinished run of ours; one that shows no sign of life is marked as failed."""
-    instance = context.instance
-    for job in (lakehouse.name, catch_up.name):
-        for run in instance.get_runs(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)):
-            waits = run.status is dg.DagsterRunStatus.QUEUED
-            if waits or not liveness.is_silent(instance, run):
-                return str(run.run_id)
-            if WORK_TAG not in run.tags:
-                continue  # somebody else's: not ours to fail, and it holds up nothing
+    """The id of an unfinished run that a tick waits for.
+
+    A run of this project that shows no sign of life is marked as failed, whoever started it: it
+    would hold up those in Dagster's queue, the sensor's too.
+    """
+    instance, in_progress = context.instance, None
+    for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED)):
+        if not _is_ours(context, run):
+            continue
+        queued = run.status is dg.DagsterRunStatus.QUEUED
+        if not queued and liveness.is_silent(instance, run):
             context.log.warning(
                 f"Run {run.run_id} has emitted no event for {liveness.HEARTBEAT_TIMEOUT};"
                 " marking it as failed (its process probably died)."
             )
             instance.report_run_failed(run, "Marked as failed by the landing sensor: no events.")
-    return None
+        elif run.job_name in (lakehouse.name, catch_up.name):
+            in_progress = str(run.run_id)
+    return in_progress
+
+
+def _is_ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
+    """Whether a run is of this project: a Dagster may have other code locations."""
+    here, there = context.code_location_origin, run.tags.get(_LOCATION_TAG)
+    if here and there and here.location_name != there:
+        return False
+    if run.job_name.startswith(_ASSET_JOB):  # every project's has this name
+        return any(key in (run.asset_selection or ()) for key in map(dg.AssetKey, TABLES))
+    repository = context.repository_def
+    return repository is not None and repository.has_job(run.job_name)
 
 
 @dg.sensor(
