@@ -24,6 +24,8 @@ from stedi_assets.cli.main import main
 from stedi_assets.defs import liveness
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.lakehouse import local_files
+from stedi_assets.lakehouse.delta_commit import CHECKPOINT_INTERVAL
 from stedi_assets.lakehouse.delta_log import entry_actions
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -106,6 +108,22 @@ def test_after_erase_now_nothing_of_a_withdrawn_person_is_left(any_lake):
     assert lake.catch_up() == 0
     lake.materialize(DATES[0], DATES[2])
     assert lake.differences() == {}
+
+
+@pytest.mark.slow
+def test_after_erase_nothing_is_built_again_also_where_it_removed_log_entries(lake, monkeypatch):
+    """delta-rs removes entries that this process knows, so the log is read from its start."""
+    monkeypatch.setattr(local_files, "_JOINED_ROWS", 0)  # a date is several files, as in big tables
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "more", *(person(n, 0, T0) for n in range(10, 400))))
+    seams.erase(lake)  # so that log entries are removed at once
+    for n in range(1, 13):
+        lake.put(landed("customer", DATES[0], "x", person(1, n, T0)))
+        lake.catch_up()
+    assert lake.pipeline.lakehouse.log(TABLES["customer_trusted"]).version > CHECKPOINT_INTERVAL
+    seams.erase(lake)
+    assert len(lake.pipeline.lakehouse.log(TABLES["customer_trusted"]).files) == 1
+    assert lake.catch_up() == 0
 
 
 def test_erase_takes_away_what_is_left_of_a_table_whose_log_cannot_be_read_any_more(lake):

@@ -62,7 +62,7 @@ class TableLog:
     version: int
     etag: str  # of the version's log entry
     files: tuple[DataFile, ...]
-    # The commits that were seen since the log was first read.
+    # The commits of the entries that were read, by their tokens.
     commits: Commits = field(default_factory=dict, compare=False)
     # The version that reading began with: a checkpoint's or, without one, 0.
     base: int = field(default=0, compare=False)
@@ -139,7 +139,7 @@ def _read_log(store: ObjectStore, table: Table) -> TableLog | None:
     if not log.table_id:
         return None
     read = {name: entries[name] for name in [*start, *names]}
-    return replace(log, version=versions[-1], etag=entries[names[-1]], commits={}, read=read)
+    return replace(log, version=versions[-1], etag=entries[names[-1]], read=read)
 
 
 def _versions(names: Iterable[str]) -> tuple[list[int], int | None]:
