@@ -6,7 +6,7 @@ core changes its names, these functions are all that has to follow.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -84,3 +84,17 @@ def erase(lake: Any) -> None:
 
     result = vacuum.erase(lake.pipeline, lake.catch_up, timedelta(0))
     assert not result.problems, result.problems
+
+
+def set_clock_ahead(monkeypatch: Any, by: timedelta) -> None:
+    """This machine's clock is ahead of S3's, or behind it, from now on."""
+    from stedi_assets import settings
+    from stedi_assets.lakehouse import object_store
+
+    class OtherClock(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + by
+
+    for module in (settings, object_store):
+        monkeypatch.setattr(module, "datetime", OtherClock)

@@ -7,17 +7,17 @@ from unittest.mock import Mock
 import dagster as dg
 import pytest
 
-from stedi_assets import definitions, settings
+from stedi_assets import definitions
 from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
-from stedi_assets.lakehouse import object_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.events import LandingEvents
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets_tests import seams
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, T0, plain_objects
@@ -91,14 +91,7 @@ def test_what_has_landed_does_not_depend_on_the_machines_clock(lake, monkeypatch
     lake.put(landed("customer", today, "withdrawn", person(1, 1, None)))
     assert lake.catch_up() > 0
     assert lake.table("accelerometer_trusted") == Counter()
-
-    class OtherClock(datetime):
-        @classmethod
-        def now(cls, tz=None):
-            return datetime.now(tz) + timedelta(hours=hours)
-
-    for module in (settings, object_store):
-        monkeypatch.setattr(module, "datetime", OtherClock)
+    seams.set_clock_ahead(monkeypatch, timedelta(hours=hours))
     other = TestLake(lake.settings)
     assert other.catch_up() == 0
     assert other.table("accelerometer_trusted") == Counter()
