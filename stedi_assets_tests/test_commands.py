@@ -77,6 +77,25 @@ def test_local_passes_on_exit_codes_and_hides_the_persons_aws_settings(run):
     assert "AWS_ROLE_ARN" not in said
 
 
+@pytest.mark.parametrize(
+    ("command", "closed", "code"),
+    [("consent", "<&-", 1), ("forget --yes", "<&-", 1), ("tables", ">&-", 0)],
+)
+def test_a_command_whose_standard_streams_are_closed_ends_without_a_traceback(
+    lake, command, closed, code
+):
+    done = subprocess.run(
+        ["sh", "-c", f"exec '{STEDI}' {command} {closed}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    said = "stedi: There is no standard input: give the email on it.\n"
+    assert done.stderr.endswith(said if code else "")
+    assert "Traceback" not in done.stderr
+
+
 def test_ctrl_c_ends_the_command_and_then_the_server(tmp_path):
     process = subprocess.Popen(
         [STEDI, "local", "--", "sh", "-c", "touch started; sleep 60"],

@@ -1,5 +1,7 @@
 """The embedded engine serves its own process, and no other user of the machine."""
 
+import logging
+import logging.config
 import os
 import shutil
 import socket
@@ -14,6 +16,7 @@ from stedi_assets.lakehouse.dates import any_of, on_days
 from stedi_assets.settings import load_settings
 from stedi_assets.spark.options import embedded_variables
 from stedi_assets.spark.port_guard import PortGuard
+from stedi_assets.spark.session import LOGGERS_OF_ERRORS
 
 NOBODY = 65534
 ENGINE = """
@@ -168,6 +171,23 @@ def test_an_engine_that_somebody_reached_is_not_used():
 def test_a_port_that_is_not_ours_cannot_be_guarded():
     with pytest.raises(OSError, match="does not listen"):
         PortGuard(9)
+
+
+def test_pyspark_itself_logs_nothing_of_what_an_engine_says(lake):
+    """It would tell values of rows; Dagster's runs configure logging, which enables its loggers."""
+    session, told = lake.pipeline.lakehouse.spark_session, []
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    handler = logging.Handler()
+    handler.emit = lambda record: told.append(record.getMessage())
+    for name in LOGGERS_OF_ERRORS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        with pytest.raises(Exception, match="a name"):
+            session.sql("SELECT CAST('a name' AS INT)").collect()
+    finally:
+        for name in LOGGERS_OF_ERRORS:
+            logging.getLogger(name).removeHandler(handler)
+    assert told == []
 
 
 def test_an_idle_session_is_not_forgotten_by_the_engine():

@@ -26,7 +26,8 @@ def _translate_output_errors() -> Iterator[None]:
     """Raise what keeps standard output from taking a command's text as a StediError."""
     try:
         yield
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started the command
+            sys.stdout.flush()
     except UnicodeEncodeError as error:
         if (sys.stdout.encoding or "").lower().startswith("utf"):
             raise

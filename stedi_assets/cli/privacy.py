@@ -53,6 +53,8 @@ def _address() -> str:
     """The email, from standard input or a prompt that does not show it; never an argument."""
     from stedi_assets.privacy.address_search import identity, is_address
 
+    if sys.stdin is None:  # closed by whoever started the command
+        raise StediError("There is no standard input: give the email on it.")
     try:
         if sys.stdin.isatty():
             typed = str(click.prompt("Email", hide_input=True))

@@ -1,5 +1,6 @@
 """The Spark session: which engine STEDI_SPARK names, and one session of it a process."""
 
+import logging
 import os
 import sys
 import threading
@@ -17,6 +18,15 @@ from stedi_assets.spark.options import s3_keys, server_options, session_options
 
 if TYPE_CHECKING:
     from stedi_assets.spark.embedded import EmbeddedEngine
+
+
+# pyspark's own logs of what an engine says, with the values of rows. It disables the first, and
+# whoever configures logging, as each of Dagster's runs does, enables it again: levels stay.
+LOGGERS_OF_ERRORS = (
+    "pyspark.sql.connect.logging",
+    "DataFrameQueryContextLogger",
+    "SQLQueryContextLogger",
+)
 
 
 class _ProcessSessions:
@@ -76,6 +86,7 @@ class SparkSessions(LazyPySparkResource):
 
     def _make(self, settings: Settings) -> None:
         self._spark_session = None
+        _silence_pyspark()
         try:
             if settings.spark == "embedded":
                 _PROCESS.make_embedded(settings)
@@ -96,6 +107,13 @@ class SparkSessions(LazyPySparkResource):
             raise StediError(
                 f"Spark ({shown_address(settings.spark)}) does not start: {why}"
             ) from None
+
+
+def _silence_pyspark() -> None:
+    from pyspark.logger import PySparkLogger
+
+    for name in LOGGERS_OF_ERRORS:
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
 def spark_config(settings: Settings) -> dict[str, str]:
