@@ -136,7 +136,7 @@ def _lake(uri: str) -> tuple[str, str]:
     # Engines read the rest as patterns, escapes or parts of a URI, each in its own way.
     if prefix and not all(re.fullmatch(_SEGMENT, segment) for segment in prefix.split("/")):
         raise SettingsError(
-            f"STEDI_LAKE={uri!r}: its prefix may hold only ASCII letters, digits and"
+            f"STEDI_LAKE={shown_address(uri)!r}: its prefix may hold only ASCII letters, digits and"
             f" {' '.join(_SEGMENT_SIGNS)} between single slashes."
         )
     return match[1], prefix

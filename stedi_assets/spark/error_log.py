@@ -34,7 +34,9 @@ def write_error_log(text: str, folder: Path | None) -> Path | None:
         folder.chmod(0o700)
         _remove_old(folder)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        with os.fdopen(os.open(folder / name, flags, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(folder / name, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace"
+        ) as file:
             file.write(text)
     except OSError:  # the error itself matters more
         return None
