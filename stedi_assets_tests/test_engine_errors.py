@@ -148,6 +148,11 @@ def test_the_full_text_is_kept_nowhere_when_switched_off(monkeypatch, tmp_path):
     assert not (tmp_path / "errors").exists()
 
 
+def test_half_a_character_in_a_full_text_is_kept_as_its_escape(tmp_path):
+    path = write_error_log("half \ud800", tmp_path)
+    assert path.read_text() == "half \\ud800"
+
+
 def test_a_folder_that_cannot_be_written_does_not_hide_the_error(tmp_path):
     (tmp_path / "file").touch()
     assert write_error_log("text", tmp_path / "file" / "errors") is None

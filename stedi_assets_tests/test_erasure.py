@@ -489,6 +489,18 @@ def test_consent_of_someone_unknown_says_that_nothing_is_held(lake):
     assert set(said["rows"].values()) == {0}
 
 
+@pytest.mark.parametrize("table", ["customer_landing", "accelerometer_trusted"])
+@pytest.mark.parametrize("command", ["consent", "query"])
+def test_of_a_table_that_is_damaged_nobody_is_told_that_it_holds_nothing(lake, table, command):
+    three_days(lake)
+    lake.lake.put(f"{TABLES[table].path}/_delta_log/{0:020}.json", b"garbage")
+    arguments = ["consent"] if command == "consent" else ["query", f"SELECT * FROM {table}"]
+    answer = CliRunner().invoke(main, arguments, input="p1@example.com")
+    assert answer.exit_code == 1
+    assert f"{table} is damaged: run `stedi catch-up`" in answer.output
+    assert "Traceback" not in answer.output
+
+
 @pytest.mark.slow
 def test_erase_beside_a_writer_removes_nothing_that_a_current_version_needs(lake):
     from stedi_assets.definitions import build_pipeline

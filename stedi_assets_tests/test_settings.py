@@ -63,6 +63,12 @@ def test_a_prefix_that_an_engine_would_read_otherwise_is_refused_in_one_line(pre
     assert "\n" not in str(error.value)
 
 
+def test_a_token_in_a_lakes_address_is_not_repeated():
+    with pytest.raises(SettingsError, match="its prefix may hold only") as error:
+        load_settings({"STEDI_LAKE": "s3://bucket/lake?X-Amz-Signature=abc123"})
+    assert "abc123" not in str(error.value)
+
+
 def test_a_lake_of_ones_own_needs_a_salt():
     settings = load_settings({"STEDI_LAKE": "s3://bucket/some/prefix/"})
     assert settings.lake == "s3://bucket/some/prefix"

@@ -59,7 +59,7 @@ class ObjectStore:
         """
         if self._checked:
             return
-        self._ahead = _check_bucket(self) - datetime.now(UTC)
+        _check_bucket(self)
         check_lake_settings(self)
         self._checked = True
 
@@ -195,11 +195,11 @@ def open_store(settings: Settings) -> ObjectStore:
     return ObjectStore(settings)
 
 
-def _check_bucket(store: ObjectStore) -> datetime:
-    """The time by S3's clock; StediError where the bucket cannot be used."""
+def _check_bucket(store: ObjectStore) -> None:
+    """StediError where the bucket cannot be used."""
     bucket, endpoint = store.settings.bucket, shown_address(store.settings.endpoint or "AWS")
     try:
-        return _time_of(store.client.head_bucket(Bucket=bucket))
+        store.client.head_bucket(Bucket=bucket)
     except NoCredentialsError:
         raise StediError(
             "No AWS credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY,"

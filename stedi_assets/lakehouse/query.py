@@ -88,7 +88,8 @@ def run_query(lakehouse: Lakehouse, sql: str) -> "pyarrow.Table":
         sql: one query in Spark's SQL, `SHOW TABLES` or `DESCRIBE table`.
 
     Raises:
-        StediError: it is not such a query (see `read_only_sql`), or the engine cannot run it.
+        StediError: it is not such a query (see `read_only_sql`), a table that it names is damaged,
+            or the engine cannot run it.
     """
     answer = describe(sql)
     if answer is not None:
@@ -104,6 +105,7 @@ def run_query(lakehouse: Lakehouse, sql: str) -> "pyarrow.Table":
 
 def _make_views(lakehouse: Lakehouse, names: Collection[str]) -> None:
     for table in (TABLES[name] for name in names):
+        lakehouse.assert_not_lost(table)
         if lakehouse.log(table) is None:
             frame = lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
         else:

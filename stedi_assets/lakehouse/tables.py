@@ -87,6 +87,17 @@ class Lakehouse:
             logs = pool.map(lambda t: refreshed(self.store, t, self._logs.get(t.name)), tables)
             self._logs.update(zip([t.name for t in tables], logs, strict=True))
 
+    def assert_not_lost(self, table: Table) -> None:
+        """StediError where a table cannot be read any more: an answer without its rows is wrong.
+
+        A table that was never written is none.
+        """
+        if self.log(table) is None and any(self.store.objects(f"{table.path}/")):
+            raise StediError(
+                f"{table.name} is damaged: run `stedi catch-up`, which makes it anew; then ask"
+                " again."
+            )
+
     def read(
         self,
         table: Table,

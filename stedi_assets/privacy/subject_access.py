@@ -133,7 +133,11 @@ def subject_access_report(lakehouse: Lakehouse, email: str) -> dict[str, Any]:
 
     known: whether a customer record of theirs landed; rows: how many rows of theirs each table
     holds; malformed_rows_that_may_be_theirs: text that holds the address within a longer token.
+    StediError where a table cannot be read.
     """
+    lakehouse.refresh(TABLES.values())
+    for table in TABLES.values():
+        lakehouse.assert_not_lost(table)
     person = find(lakehouse, email)
     landing = TABLES["customer_landing"]
     current = []
