@@ -273,7 +273,7 @@ def test_a_query_opens_only_the_tables_that_it_names(stedi, monkeypatch):
     sql = "SELECT count(email) AS n, max(lastUpdateDate) AS newest FROM customer_trusted"
     code, said = stedi("query", sql, "--format", "json")
     assert (code, json.loads(said)) == (0, [{"n": 0, "newest": None}])
-    assert opened == ["customer_trusted"]
+    assert set(opened) == {"customer_trusted"}
 
 
 def test_show_tables_and_describe_say_what_there_is_to_ask(stedi):
