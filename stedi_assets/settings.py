@@ -137,7 +137,8 @@ def _lake(uri: str) -> tuple[str, str]:
     if prefix and not all(re.fullmatch(_SEGMENT, segment) for segment in prefix.split("/")):
         raise SettingsError(
             f"STEDI_LAKE={shown_address(uri)!r}: its prefix may hold only ASCII letters, digits and"
-            f" {' '.join(_SEGMENT_SIGNS)} between single slashes."
+            f" {' '.join(_SEGMENT_SIGNS)} between single slashes; parameters, which are not shown"
+            " here, may not follow it."
         )
     return match[1], prefix
 

@@ -169,6 +169,25 @@ def test_full_texts_are_few_and_go_after_a_week(tmp_path):
     assert len(list(tmp_path.iterdir())) == MAX_FILES
 
 
+def test_an_error_of_another_class_is_an_engines_where_its_code_raised_it():
+    engine = {"__name__": "pyspark.sql.connect.conversion"}
+    exec("def convert(): raise ValueError('Ann Example')", engine)
+    expected = pytest.raises(StediError, match=r"^Reading failed: ValueError: …$")
+    with expected, redact_engine_errors("Reading"):
+        engine["convert"]()
+
+
+def test_our_own_error_passes_where_an_engine_called_us():
+    engine = {"__name__": "pyspark.sql.connect.dataframe"}
+    exec("def transform(function): function()", engine)
+
+    def ours():
+        raise StediError("ours")
+
+    with pytest.raises(StediError, match=r"^ours$"), redact_engine_errors("Reading"):
+        engine["transform"](ours)
+
+
 def test_errors_that_are_not_an_engines_pass_as_they_are():
     with pytest.raises(ValueError, match="ours"), redact_engine_errors("Reading"):
         raise ValueError("ours")

@@ -122,6 +122,14 @@ def test_a_command_that_does_not_exist(
     assert not folder.exists()
 
 
+def test_an_address_in_the_place_of_a_command_is_not_repeated(
+    start: Callable[..., subprocess.Popen[str]],
+) -> None:
+    process = start("ann@example.com")
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.splitlines()) == (127, ["stedi: …: no such command"])
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_command_and_server(
     start: Callable[..., subprocess.Popen[str]], folder: Path, number: int

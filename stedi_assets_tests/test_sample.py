@@ -197,6 +197,7 @@ def test_small_ones(tmp_path: Path, customers: int, days: int, changing: float) 
     [
         {"customers": 0},
         {"days": 0},
+        {"customers": 10**19},
         {"readings_per_customer": 0},
         {"readings_per_customer": 10**9},
         {"active": 1.5},

@@ -9,17 +9,18 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.errors import StediError
-from stedi_assets.lakehouse.query import Figures
 
 if TYPE_CHECKING:
     import pyarrow
     from rich.console import Console
 
+    from stedi_assets.lakehouse.query import Figures
+
 ROWS_SHOWN = 1_000
 _BATCH_ROWS = 10_000
 
 
-def print_figures(figures: Sequence[Figures]) -> None:
+def print_figures(figures: Sequence["Figures"]) -> None:
     """The tables' figures as a table for people."""
     from rich.filesize import decimal
 

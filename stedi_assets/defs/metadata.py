@@ -15,6 +15,7 @@ from stedi_assets.defs import charts
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.plausible_times import TIME_COLUMNS
 from stedi_assets.tables.schemas import TABLES, Table
 
@@ -49,7 +50,7 @@ def materialization_metadata(
         try:
             shown = _illustrated(pipeline, table, log, files)
         except Exception as error:  # the table is written: no run fails for what is shown of it
-            shown = {"preview": dg.MetadataValue.md(f"Not shown: {type(error).__name__}.")}
+            shown = {"preview": dg.MetadataValue.md(f"Not shown: {redacted_message(error)}")}
     metadata = shown | _numbers(table, log, files, day)
     metadata["dagster/uri"] = pipeline.lakehouse.store.settings.uri(table.path)
     return metadata

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.read_only_sql import parse_query
 from stedi_assets.lakehouse.tables import Lakehouse
-from stedi_assets.spark.errors import redact
+from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES, Table, spark_schema
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def run_query(lakehouse: Lakehouse, sql: str) -> "pyarrow.Table":
         return lakehouse.spark_session.sql(query.text).toArrow()
     except Exception as error:  # the engines' own error classes have nothing in common
         # It may quote a value, which is the table's: of that only what was typed is shown.
-        raise StediError(f"The query does not run: {redact(str(error), sql)}") from None
+        raise StediError(f"The query does not run: {redacted_message(error, sql)}") from None
 
 
 def _make_views(lakehouse: Lakehouse, names: Collection[str]) -> None:

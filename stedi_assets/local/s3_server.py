@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from stedi_assets.escapes import may_hold_address
 from stedi_assets.local.seaweedfs import (
     LocalS3,
     LocalS3Error,
@@ -169,7 +170,8 @@ def run_local(command: Sequence[str], folder: Path, salt: str) -> int:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     program = shutil.which(command[0], path=path)
     if program is None:
-        print(f"stedi: {command[0]}: no such command", file=sys.stderr)
+        shown = "…" if may_hold_address(command[0]) else command[0]
+        print(f"stedi: {shown}: no such command", file=sys.stderr)
         return 127
     started: list[subprocess.Popen[bytes]] = []
     with _forwarding(started), local_s3(folder) as server:

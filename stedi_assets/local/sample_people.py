@@ -20,6 +20,7 @@ _HOUR = 3_600_000
 _DAY = 24 * _HOUR
 _EPOCH = date(1970, 1, 1).toordinal()
 _CONSENTING = 0.6
+_MAX_CUSTOMERS = 100_000_000
 _MAX_READINGS = 1_000_000
 # What a customer's next change is; one who already is what the change makes is just updated.
 _CHANGES = (
@@ -82,6 +83,8 @@ class SamplePlan:
         for name in ("customers", "days", "readings_per_customer"):
             if getattr(self, name) < 1:
                 raise SampleError(f"{name} is {getattr(self, name)}: it must be at least 1.")
+        if self.customers > _MAX_CUSTOMERS:
+            raise SampleError(f"{self.customers} customers: it must be at most {_MAX_CUSTOMERS:,}.")
         for name in ("active", "changing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise SampleError(f"{name} is {getattr(self, name)}: it must be from 0 to 1.")

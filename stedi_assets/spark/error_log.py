@@ -10,7 +10,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-MAX_FILES = 20
+# Of a year of dates that all fail the first cause is kept.
+MAX_FILES = 1_000
 MAX_AGE_DAYS = 7
 
 

@@ -58,8 +58,18 @@ _DIAGNOSES = {
 
 
 def is_engine_error(error: BaseException) -> bool:
-    """Whether an engine raised it: their classes have in common only where they come from."""
-    return any(c.__module__.startswith(_ENGINES) for c in type(error).__mro__)
+    """Whether an engine raised it: what their errors have in common is where they come from.
+
+    Either the class is an engine's, or its code was running: of what it reads and cannot convert
+    pyspark's client raises a ValueError that quotes it.
+    """
+    if isinstance(error, StediError):
+        return False
+    modules = [c.__module__ for c in type(error).__mro__]
+    modules += [
+        str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
+    ]
+    return any(module.startswith(_ENGINES) for module in modules)
 
 
 @contextmanager
@@ -82,18 +92,19 @@ def error_line(error: Exception) -> str:
     return str(error) if isinstance(error, StediError) else redacted_message(error)
 
 
-def redacted_message(error: BaseException) -> str:
+def redacted_message(error: BaseException, typed: str = "") -> str:
     """One line: what is wrong, as far as it can be said without data, and where the full text is.
 
     Args:
         error: what the engine of STEDI_SPARK raised; its full text is written to the error log.
+        typed: what a person asked the engine; its words are shown as well.
     """
     settings = load_settings()
     what = diagnosis(error, settings.spark)
     if what is None:
         code = _code(error)
         name = type(error).__name__.lstrip("_") + (f" [{code}]" if code else "")
-        what = f"{name}: {redact(str(error).replace(f'[{code}]', ''))}"
+        what = f"{name}: {redact(str(error).replace(f'[{code}]', ''), typed)}"
     path = write_error_log("".join(traceback.format_exception(error)), settings.error_folder)
     return f"{what} (full text: {path})" if path else what
 
