@@ -91,6 +91,13 @@ def test_data_survives_a_restart_on_other_ports(folder: Path) -> None:
     assert len(set(endpoints)) > 1
 
 
+def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = pytest.raises(local.LocalS3Error, match=r"^The folder .* cannot be made yours: Not a di")
+    with said, local.local_s3(tmp_path / "file" / "s3"):
+        pass
+
+
 def test_stopped_when_the_body_raises(folder: Path) -> None:
     with pytest.raises(KeyError), local.local_s3(folder):
         raise KeyError

@@ -80,10 +80,10 @@ def prepare_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
-    except PermissionError:
+    except OSError as error:
         raise LocalS3Error(
-            f"The folder of the embedded lake, {folder}, is not yours to change: say with"
-            " STEDI_HOME where yours shall be."
+            f"The folder of the embedded lake, {folder}, cannot be made yours: {error.strerror}."
+            " Say with STEDI_HOME where it shall be."
         ) from None
 
 

@@ -11,6 +11,7 @@ from dagster_pyspark import LazyPySparkResource
 from pydantic import Field
 
 from stedi_assets.errors import StediError, shown_address
+from stedi_assets.scratch import scratch_folder
 from stedi_assets.settings import Settings, load_settings
 from stedi_assets.spark import preflight
 from stedi_assets.spark.errors import redacted_message
@@ -143,7 +144,12 @@ def _classic_options(settings: Settings) -> dict[str, str]:
         # or in spark-defaults.conf, comes first.
         half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         os.environ.setdefault("SPARK_DRIVER_MEMORY", f"{half >> 20}m")
+        folder = scratch_folder()
         options |= {
+            # Rows that do not fit into memory, and files on their way to S3: Java would keep them
+            # in /tmp where all may read them, and nobody would delete what a killed run left.
+            "spark.local.dir": str(folder),
+            "spark.hadoop.fs.s3a.buffer.dir": f"{folder}/s3a",
             "spark.driver.host": "127.0.0.1",
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.sql.shuffle.partitions": "8",

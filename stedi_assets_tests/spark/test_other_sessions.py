@@ -67,6 +67,29 @@ def test_spark_logs_no_value_of_a_table_made_again_nor_of_a_task_that_fails(lake
     assert "example.com" not in done.stderr
 
 
+FILES_OF_A_SESSION = """
+from stedi_assets.definitions import pipeline
+from stedi_assets.scratch import scratch_folder
+from stedi_assets.tables.schemas import TABLES
+
+lakehouse, table = pipeline.lakehouse, TABLES["customers_curated"]
+columns = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+lakehouse.replace(table, lakehouse.spark_session.createDataFrame([], columns), None)
+print(*sorted({path.name.split("-")[0] for path in scratch_folder().iterdir()}))
+"""
+
+
+def test_a_local_session_keeps_rows_in_the_scratch_folder_which_goes_with_it(lake, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", FILES_OF_A_SESSION],
+        env=environment("local[2]") | {"TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "blockmgr s3a spark\n", done.stderr[-3000:]
+    assert list(tmp_path.glob("stedi-scratch-*")) == []
+
+
 def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluster):
     lake.put(plain_objects(8))
     materialize(cluster.master, DATES[0], DATES[0])
