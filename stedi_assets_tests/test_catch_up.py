@@ -68,6 +68,11 @@ def test_odd_data_landed_at_once(lake):
     assert lake.differences() == {}
 
 
+def test_a_range_that_was_typed_the_wrong_way_round_is_refused(lake):
+    with pytest.raises(StediError, match=r"^The range \S+ holds no ingest date"):
+        lake.materialize(DATES[1], DATES[0])
+
+
 def test_a_lake_that_is_up_to_date_needs_no_run(lake):
     three_days(lake)
     assert lake.differences() == {}

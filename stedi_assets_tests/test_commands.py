@@ -18,6 +18,7 @@ from stedi_assets.defs.materialize import landing_warnings, split_dates
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.settings import today
 from stedi_assets.spark.session import SparkSessions
+from stedi_assets_tests.test_catch_up import DATES, landed, person, three_days
 from stedi_assets_tests.waiting import until
 
 STEDI = str(Path(sys.executable).with_name("stedi"))
@@ -249,6 +250,47 @@ def test_output_for_which_there_is_no_room_is_one_line(lake, command, unbuffered
     done = into_a_full_disk([STEDI, *command], PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr == "stedi: The output cannot be written: No space left on device.\n"
+
+
+def customers(lake) -> dict[str, str]:
+    """The landed customer objects: their keys and etags."""
+    return {o["Key"]: o["ETag"] for o in lake.lake.objects("landing/customer/")}
+
+
+INTERRUPTED = """
+import os, signal, sys
+from stedi_assets.incremental.pipeline import Pipeline
+write = Pipeline.write
+
+def interrupt(*arguments):
+    Pipeline.write = write
+    os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+    return write(*arguments)
+
+Pipeline.write = interrupt
+from stedi_assets.cli.main import main
+main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("command", [["catch-up"], ["forget", "--yes"]], ids=" ".join)
+def test_an_interrupt_during_a_run_ends_the_command(lake, number, command):
+    """Dagster takes it for the run's failure: another began, and `forget` went on to delete."""
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    before = customers(lake)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, number, *command],
+        input="p1@example.com\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "Aborted!")
+    assert customers(lake) == before
+    assert lake.catch_up() > 0
+    assert lake.differences() == {}
 
 
 @pytest.mark.parametrize("form", ["table", "csv"])

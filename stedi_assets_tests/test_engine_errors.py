@@ -136,6 +136,17 @@ def test_class_code_operation_and_table_are_shown_and_the_full_text_is_the_owner
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
+def test_of_an_error_that_py4j_wraps_class_and_code_are_java_s():
+    text = (
+        "An error occurred while calling o9.save.\n: org.apache.spark.SparkException:"
+        " [FAILED_READ_FILE.NO_HINT] Encountered error while reading file Ann. SQLSTATE: KD001\n"
+        "\tat org.apache.spark.sql.errors"
+    )
+    assert redacted_message(RuntimeError(text)).startswith(
+        "SparkException [FAILED_READ_FILE.NO_HINT]: … error while reading file …"
+    )
+
+
 def test_the_status_of_grpc_is_shown_where_pyspark_keeps_it_in_the_text_only():
     text = "<_MultiThreadedRendezvous of RPC that:\n\tstatus = StatusCode.CANCELLED\n"
     assert redacted_message(RuntimeError(text)).startswith("RuntimeError [CANCELLED]: ")

@@ -10,6 +10,15 @@ SCRIPT = str(Path(exclusive.__file__))
 HOLD = "import sys; print('in', flush=True); sys.stdin.readline(); print('out', flush=True)"
 
 
+def test_a_lock_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = run("wait", tmp_path / "file" / "lock")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert err.endswith("cannot be made: File exists. Correct that, or STEDI_HOME.\n")
+    assert err.count("\n") == 1
+
+
 def run(mode: str, lock: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, SCRIPT, mode, str(lock), "make it", sys.executable, "-c", HOLD],

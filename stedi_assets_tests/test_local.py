@@ -1,5 +1,6 @@
 """The embedded S3 server: started, shared, found again and stopped, in real processes."""
 
+import errno
 import json
 import os
 import pty
@@ -93,8 +94,22 @@ def test_data_survives_a_restart_on_other_ports(folder: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    said = pytest.raises(local.LocalS3Error, match=r"^The folder .* cannot be made yours: Not a di")
+    said = pytest.raises(
+        local.LocalS3Error, match=r"^The folder .* cannot be used: Not a directory"
+    )
     with said, local.local_s3(tmp_path / "file" / "s3"):
+        pass
+
+
+def test_a_disk_that_is_full_when_the_server_starts_is_said_in_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(local, "_start", full)
+    said = pytest.raises(local.LocalS3Error, match=r"^The folder .* cannot be used: No space left")
+    with said, local.local_s3(folder):
         pass
 
 

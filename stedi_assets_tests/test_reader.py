@@ -25,6 +25,7 @@ from stedi_assets_tests.odd_data import DATES, fuzzed_object, reading_line
 ENTITY = ENTITIES["accelerometer"]
 FOLDER = f"landing/accelerometer/ingest_date={DATES[0]}"
 GOOD = reading_line(1).encode()
+CANONICAL = b'{"user":"%s","timestamp":1,"x":1.0,"y":1.0,"z":1.0}'
 
 
 @pytest.fixture
@@ -194,6 +195,8 @@ BOM = b"\xef\xbb\xbf"
         ("x.gz", gzip.compress((GOOD + b"\n") * 2000, mtime=0), "longer than 100000 bytes"),
         ("x y", (GOOD + b"\n") * 2000, "longer than 100000 bytes"),
         ("x.json", (GOOD + b"\n") * 2000, "longer than 100000 bytes"),
+        ("x.json", GOOD.replace(b"{", b"{" + b" " * 3000), "a record longer than 2000 bytes"),
+        ("x.json", CANONICAL % (b"a" * 3000), "a record longer than 2000 bytes"),
         ("x.gz", gzip.compress(b" " * 200_000, mtime=0), "longer than 100000 bytes"),
     ],
 )

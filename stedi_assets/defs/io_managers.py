@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.defs.metadata import materialization_metadata, megabytes, rate, rows_of
+from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Batch, InputsChangedError, Pipeline
 from stedi_assets.lakehouse.dates import days_between, described
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -62,11 +63,19 @@ def _again_where_inputs_change() -> Iterator[None]:
 
 
 def _days(table: Table, key_range: Any) -> list[date]:
-    """The ingest dates that a step writes; none, of an unpartitioned table."""
+    """The ingest dates that a step writes; none, of an unpartitioned table.
+
+    StediError where a range was typed the wrong way round.
+    """
     if not table.partitioned:
         return []
     keys = key_range("result")
-    return days_between(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
+    days = days_between(date.fromisoformat(keys.start), date.fromisoformat(keys.end))
+    if not days:
+        raise StediError(
+            f"The range {keys.start}...{keys.end} holds no ingest date: its first comes first."
+        )
+    return days
 
 
 def _report(

@@ -12,6 +12,7 @@ import dagster as dg
 from stedi_assets.catalog.sync import sync_lake
 from stedi_assets.defs.asset_checks import evaluations
 from stedi_assets.defs.assets.common import POOL
+from stedi_assets.defs.interrupts import raise_interrupts
 from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.defs.table_checks import Days
 from stedi_assets.errors import StediError
@@ -169,6 +170,8 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:
     """A function that does a run in this process; StediError where it fails each time.
 
+    KeyboardInterrupt where Ctrl-C or SIGTERM came.
+
     A refresh is tried once: it tries everything by itself. Where Dagster's database takes no
     events (its disk is full), the run is done with one in memory: nobody's withdrawal waits for it.
     """
@@ -182,12 +185,13 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
         for attempt in range(1, attempts + 1):
             try:
-                result = job(name).execute_in_process(
-                    run_config=QUIET,
-                    instance=instance,
-                    raise_on_error=False,
-                    **run_arguments(planned),
-                )
+                with raise_interrupts():
+                    result = job(name).execute_in_process(
+                        run_config=QUIET,
+                        instance=instance,
+                        raise_on_error=False,
+                        **run_arguments(planned),
+                    )
             except Exception as error:  # not the run's: Dagster's own, or its database's
                 why = redacted_message(error)
                 if instance.is_ephemeral:

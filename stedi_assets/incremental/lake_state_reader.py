@@ -1,10 +1,11 @@
 """Reads the lake's state: logs, ledgers, membership, and data files that are lost."""
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import Ledger, read_ledger
+from stedi_assets.incremental.ledger import Ledger, contents_of, read_ledger
 from stedi_assets.incremental.membership import (
     Membership,
     compute_membership,
@@ -16,8 +17,7 @@ from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
 from stedi_assets.lakehouse.delta_commit import HINT, delete_dangling_hint
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.lake_settings import salt_identity
-from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.lakehouse.tables import THREADS, Lakehouse
+from stedi_assets.lakehouse.tables import THREADS, Lakehouse, ListedFile
 from stedi_assets.tables.schemas import TABLES, Table
 
 _NO_MEMBERSHIP = Membership("", {})
@@ -34,7 +34,7 @@ class LakeStateReader:
     lakehouse: Lakehouse
     ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
     _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
-    # Data files that logs name and S3 did not list, or not with their size, by table.
+    # Data files that logs name and S3 did not list, or not as they were written, by table.
     _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
     # Tables that are lost, and of which data files are left.
     _left_over: set[str] = field(default_factory=set, init=False)
@@ -49,7 +49,8 @@ class LakeStateReader:
         store.check()
         with ThreadPoolExecutor(2 * THREADS) as pool:
             tables = [*_ALL, *ROLLUP_TABLES]
-            listed = pool.map(lambda t: _data_files(store, t) if verify_files else None, tables)
+            list_files = self.lakehouse.data_files
+            listed = pool.map(lambda t: list_files(t) if verify_files else None, tables)
             logs = pool.submit(self.lakehouse.refresh, tables)
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
@@ -62,9 +63,8 @@ class LakeStateReader:
                 if files is not None and log is not None:
                     self._left_over.discard(table.name)
                     hinted += [table] if HINT in files else []
-                    self._missing[table.name] = frozenset(
-                        file.path for file in log.files if files.get(file.path) != file.bytes
-                    )
+                    ledger = self.ledgers.get(table.name, Ledger())
+                    self._missing[table.name] = _not_as_written(log, ledger, files)
             list(pool.map(lambda t: delete_dangling_hint(store, t, self.lakehouse.log(t)), hinted))
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
@@ -112,9 +112,17 @@ class LakeStateReader:
             return compute_membership(self.lakehouse, logs, scope)
 
 
-def _data_files(store: ObjectStore, table: Table) -> dict[str, int]:
-    """The objects in a table's folder: their sizes in bytes by their paths there."""
-    folder = f"{table.path}/"
-    # A log's folder comes before the partitions' by its name, and is long: entries are left out.
-    after = f"{folder}_delta_log/A" if table.partitioned else None
-    return {e["Key"][len(folder) :]: e["Size"] for e in store.objects(folder, after=after)}
+def _not_as_written(
+    log: TableLog, ledger: Ledger, listed: Mapping[str, ListedFile]
+) -> frozenset[str]:
+    """The data files of a table that S3 did not list with the size that the log says, and those
+    of partitions of which some file's etag is another than when it was written."""
+    wrong = {f.path for f in log.files if f.path not in listed or listed[f.path].bytes != f.bytes}
+    for key in ledger.entries:
+        entry = ledger.valid_entry(key, log)
+        paths = [file.path for file in log.of(key)]
+        if not entry or not entry.contents or not wrong.isdisjoint(paths):
+            continue
+        if entry.contents != contents_of({path: listed[path].etag for path in paths}):
+            wrong.update(paths)
+    return frozenset(wrong)

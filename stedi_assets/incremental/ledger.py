@@ -35,12 +35,13 @@ def fingerprint(values: Iterable[Any]) -> str:
 class LedgerEntry:
     """What one partition was built from.
 
-    inputs: what was read -> its identity; files: of the data files that came of it; the rest is
-    for people and for the sensor's debounce.
+    inputs: what was read -> its identity; files: of the data files that came of it; contents: of
+    what S3 holds in them; the rest is for people and for the sensor's debounce.
     """
 
     inputs: Mapping[str, str]
     files: str
+    contents: str = ""  # "" where it is not known: an earlier release wrote the entry
     rows: int = 0
     objects: int = 0  # landed objects that were read, of a landing table
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
@@ -84,6 +85,11 @@ class Ledger:
 def files_of(log: TableLog | None, key: PartitionKey) -> str:
     """The identity of a partition's data files (of all files, where the key is None)."""
     return fingerprint(file.path for file in log.of(key)) if log else fingerprint(())
+
+
+def contents_of(etags: Mapping[str, str]) -> str:
+    """The identity of what data files hold, from their etags by their paths."""
+    return fingerprint(etags.items())
 
 
 def _path(table: Table) -> str:

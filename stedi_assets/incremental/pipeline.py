@@ -17,6 +17,7 @@ from stedi_assets.incremental.ledger import (
     Ledger,
     LedgerEntry,
     PartitionKey,
+    contents_of,
     files_of,
     fingerprint,
     read_ledger,
@@ -200,10 +201,10 @@ class Pipeline:
 
     def _replace(
         self, table: Table, days: Collection[date] | None, batch: Batch
-    ) -> tuple[Batch, frozenset[str]]:
-        """The batch that was written, and the data files that came of it."""
+    ) -> tuple[Batch, dict[str, str]]:
+        """The batch that was written, and the etags of the data files that came of it."""
 
-        def replaced(by: Batch) -> tuple[Batch, frozenset[str]]:
+        def replaced(by: Batch) -> tuple[Batch, dict[str, str]]:
             return by, self.lakehouse.replace(table, by.frame, days, rows=by.rows, files=by.files)
 
         try:
@@ -233,10 +234,12 @@ class Pipeline:
         if log.version != before.version + 1 or token not in log.commits:
             return
         entries: dict[PartitionKey, LedgerEntry | None] = {}
+        listed = self.lakehouse.data_files(table)
         for key in ledger.entries:
             entry = ledger.valid_entry(key, before)
             if entry and entry.files != files_of(log, key):
-                entries[key] = replace(entry, files=files_of(log, key))
+                etags = {f.path: listed[f.path].etag for f in log.of(key) if f.path in listed}
+                entries[key] = replace(entry, files=files_of(log, key), contents=contents_of(etags))
         if entries:
             self._reader.ledgers[table.name] = record(
                 self.lakehouse.store, table, ledger, log.table_id, entries
@@ -248,7 +251,7 @@ def _entries(
     keys: Sequence[PartitionKey],
     batch: Batch,
     log: TableLog,
-    added: frozenset[str],
+    added: Mapping[str, str],
     run_id: str,
 ) -> dict[PartitionKey, LedgerEntry | None]:
     wanted = _inputs(table, batch)
@@ -260,10 +263,12 @@ def _entries(
             continue
         files = log.of(key)
         objects = batch.listings.get(key, []) if key else []
+        # The commit's own files: where another's stand there as well, it does not count.
+        ours = {f.path: added[f.path] for f in files if f.path in added}
         entries[key] = LedgerEntry(
             wanted[key],
-            # The commit's own files: where another's stand there as well, it does not count.
-            fingerprint(f.path for f in files if f.path in added),
+            fingerprint(ours),
+            contents_of(ours),
             rows=sum(f.rows for f in files),
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),

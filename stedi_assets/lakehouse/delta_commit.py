@@ -52,6 +52,7 @@ class NewFile:
     bytes: int
     partition: str | None  # the value of the partition column, as text
     statistics: Mapping[str, Any]
+    etag: str = ""  # of the object on S3
 
 
 def entry_path(table: Table, version: int) -> str:
@@ -142,7 +143,7 @@ def _new_file(store: ObjectStore, table: Table, entry: Mapping[str, Any]) -> New
     statistics = statistics_of_footer(table, _footer(store, entry["Key"], entry["Size"]))
     if not statistics["numRecords"]:
         return None
-    return NewFile(path, entry["Size"], partition, statistics)
+    return NewFile(path, entry["Size"], partition, statistics, entry["ETag"])
 
 
 def _footer(store: ObjectStore, key: str, size: int) -> Any:

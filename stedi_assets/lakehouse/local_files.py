@@ -117,11 +117,11 @@ class LocalFiles:
         if not statistics["numRecords"]:
             return None
         with part.open("rb") as body:
-            self.store.put(f"{table.path}/{path}", body)
+            etag = self.store.put(f"{table.path}/{path}", body)
         size = part.stat().st_size
         part.rename(self._folder() / _name(table, path))
         folder = path.rpartition("/")[0]
-        return NewFile(path, size, unquote(folder.partition("=")[2]) or None, statistics)
+        return NewFile(path, size, unquote(folder.partition("=")[2]) or None, statistics, etag)
 
     def _fetched(self, table: Table, file: DataFile) -> Path:
         copy, path = self._folder() / _name(table, file.path), f"{table.path}/{file.path}"

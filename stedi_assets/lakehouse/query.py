@@ -95,9 +95,11 @@ def run_query(lakehouse: Lakehouse, sql: str) -> "pyarrow.Table":
     if answer is not None:
         return answer
     query = parse_query(sql)
-    _make_views(lakehouse, query.tables)
     try:
+        _make_views(lakehouse, query.tables)
         return lakehouse.spark_session.sql(query.text).toArrow()
+    except StediError:
+        raise
     except Exception as error:  # the engines' own error classes have nothing in common
         # It may quote a value, which is the table's: of that only what was typed is shown.
         raise StediError(f"The query does not run: {redacted_message(error, sql)}") from None

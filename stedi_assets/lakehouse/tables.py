@@ -50,6 +50,14 @@ class EngineError(StediError):
     """The engine failed at computing or writing a table; nothing of it was committed."""
 
 
+@dataclass(frozen=True)
+class ListedFile:
+    """A data file as S3 has it."""
+
+    bytes: int
+    etag: str
+
+
 @dataclass
 class Lakehouse:
     """The Delta tables of one lake, through one engine; what it knows of their logs is its own."""
@@ -170,14 +178,14 @@ class Lakehouse:
         column: str = "ingest_date",
         rows: int | None = None,
         files: Collection[Path] = (),
-    ) -> frozenset[str]:
+    ) -> dict[str, str]:
         """Replace the rows of some dates (None: all rows), in one atomic commit.
 
         Rows of other dates are left out. rows: how many there are at the most, where that is known.
         files: local ones that the rows are computed from. GoneError where one of these is gone.
-        Hold the table's `write_lock`. The paths of the data files that the commit added; none where
-        nothing changed. StediError where columns or types are not the contract's, EngineError where
-        the engine fails; nothing is committed then.
+        Hold the table's `write_lock`. The data files that the commit added, their etags by their
+        paths; none where nothing changed. StediError where columns or types are not the contract's,
+        EngineError where the engine fails; nothing is committed then.
         """
         check_columns(table, frame)
         log = self.log(table)
@@ -192,19 +200,31 @@ class Lakehouse:
         try:
             if self._embedded:
                 local = self._local_files if rows is not None and rows <= LOCAL_ROWS else None
-                log = _write_and_commit(self.store, local, table, log, frame, days, token, files)
+                log, etags = _write_and_commit(
+                    self.store, local, table, log, frame, days, token, files
+                )
                 self._logs[table.name] = log
-            else:
-                self._write_by_delta(table, frame, predicate, token)
-                self.refresh([table])
+                return etags
+            self._write_by_delta(table, frame, predicate, token)
         except Exception as error:
             if not is_engine_error(error):
                 raise
             scope = f" for {described(days)}" if days else ""
             why = redacted_message(error)
             raise EngineError(f"{table.name} was not written{scope}: {why}") from None
+        self.refresh([table])
         written = self.log(table)
-        return written.commits.get(token, frozenset()) if written else frozenset()
+        added = written.commits.get(token, frozenset()) if written else frozenset()
+        listed = self.data_files(table) if added else {}
+        return {path: listed[path].etag for path in added if path in listed}
+
+    def data_files(self, table: Table) -> dict[str, ListedFile]:
+        """The objects in a table's folder as S3 lists them, by their paths there."""
+        folder = f"{table.path}/"
+        # A log's folder comes before the partitions' by its name, and is long: left out.
+        after = f"{folder}_delta_log/A" if table.partitioned else None
+        listed = self.store.objects(folder, after=after)
+        return {e["Key"][len(folder) :]: ListedFile(e["Size"], e["ETag"]) for e in listed}
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
@@ -219,8 +239,11 @@ def _write_and_commit(
     days: Collection[date] | None,
     token: str,
     needed: Collection[Path],
-) -> TableLog:
-    """Write data files, by local ones where given, and commit them in the place of the dates'."""
+) -> tuple[TableLog, dict[str, str]]:
+    """Write data files, by local ones where given, and commit them in the place of the dates'.
+
+    The log after it, and the etags of the files by their paths.
+    """
     only = next(iter(days)).isoformat() if days and len(days) == 1 else None
     if local:
         added = local.write(table, frame, token, only)
@@ -235,7 +258,7 @@ def _write_and_commit(
         log = commit(store, table, log, added, removed, token)
         if log.version % CHECKPOINT_INTERVAL == 0:
             write_checkpoint(store, table)
-    return log
+    return log, {file.path: file.etag for file in added}
 
 
 def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:

@@ -62,7 +62,7 @@ class _Scan:
 
     not_canonical: int  # lines
     marks: int  # lines with a byte-order mark, or with what engines read bad bytes as
-    longest: int  # bytes of the longest line that is not canonical
+    longest: int  # bytes of the longest line, where that is beyond the engine's
 
     @property
     def is_as_expected(self) -> bool:
@@ -89,7 +89,9 @@ class _Reader:
         line = F.col("value")
         unusual = (
             self.spark.read.text(self.uris(objects))
-            .where(~is_in_the_usual_order(line, self.entity))
+            .where(
+                ~is_in_the_usual_order(line, self.entity) | (F.octet_length(line) > _LONGEST_LINE)
+            )
             .where(F.trim(line) != "")
         )
         figures = unusual.agg(

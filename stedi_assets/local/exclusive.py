@@ -17,8 +17,11 @@ def main(arguments: list[str]) -> NoReturn:
         arguments: `wait` or `refuse`, the lock's file, what runs (for the message), the command.
     """
     mode, path, what, *command = arguments
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        sys.exit(f"{path} cannot be made: {error.strerror}. Correct that, or STEDI_HOME.")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

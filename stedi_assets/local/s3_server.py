@@ -29,6 +29,7 @@ from stedi_assets.local.seaweedfs import (
     ports_of,
     prepare_folder,
     running,
+    translate_folder_errors,
 )
 
 __all__ = ["LocalS3", "LocalS3Error", "client", "local_environment", "local_s3", "run_local"]
@@ -48,9 +49,10 @@ def local_s3(folder: Path) -> Iterator[LocalS3]:
     """
     folder = folder.absolute()
     prepare_folder(folder)
-    users = (folder / "users.lock").open("a")
+    with translate_folder_errors(folder):
+        users = (folder / "users.lock").open("a")
     try:
-        with exclusive(folder):
+        with translate_folder_errors(folder), exclusive(folder):
             fcntl.flock(users, fcntl.LOCK_SH)
             server = _find_answering(folder) or _start(folder)
         yield server

@@ -77,13 +77,20 @@ class LocalS3:
 
 def prepare_folder(folder: Path) -> None:
     """Make the folder, open to its owner only; LocalS3Error where it is another user's."""
-    try:
+    with translate_folder_errors(folder):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
+
+
+@contextmanager
+def translate_folder_errors(folder: Path) -> Iterator[None]:
+    """Raise an OSError of what is done in the folder as a LocalS3Error."""
+    try:
+        yield
     except OSError as error:
         raise LocalS3Error(
-            f"The folder of the embedded lake, {folder}, cannot be made yours: {error.strerror}."
-            " Say with STEDI_HOME where it shall be."
+            f"The folder of the embedded lake, {folder}, cannot be used: {error.strerror}."
+            " Correct that, or say with STEDI_HOME where it shall be."
         ) from None
 
 

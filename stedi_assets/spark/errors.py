@@ -102,9 +102,10 @@ def redacted_message(error: BaseException, typed: str = "") -> str:
     settings = load_settings()
     what = diagnosis(error, settings.spark)
     if what is None:
-        code = _code(error)
-        name = type(error).__name__.lstrip("_") + (f" [{code}]" if code else "")
-        what = f"{name}: {redact(str(error).replace(f'[{code}]', ''), typed)}"
+        name, message = _of_java(error) or (type(error).__name__.lstrip("_"), str(error))
+        code = _code(error, message)
+        name += f" [{code}]" if code else ""
+        what = f"{name}: {redact(message.replace(f'[{code}]', ''), typed)}"
     path = write_error_log("".join(traceback.format_exception(error)), settings.error_folder)
     return f"{what} (full text: {path})" if path else what
 
@@ -118,16 +119,22 @@ def diagnosis(error: BaseException, engine: str) -> str | None:
     return None
 
 
-def _code(error: BaseException) -> str:
+def _of_java(error: BaseException) -> tuple[str, str] | None:
+    """Class and message of the Java error that py4j wraps in a line of its own; None: no such."""
+    match = re.match(r"An error occurred while calling \S+\n: (?:\w+\.)*([\w$]+): ", str(error))
+    return (match[1], str(error)[match.end() :]) if match else None
+
+
+def _code(error: BaseException, message: str) -> str:
     """The error's condition, or gRPC's status; '' where it has none."""
     for name in ("getCondition", "code"):
         ask = getattr(error, name, None)
         with_code = ask() if callable(ask) else None
         if with_code:
             return re.sub(r"[^A-Z0-9_.]", "", str(getattr(with_code, "name", with_code)))
-    text = str(error)  # pyspark wraps gRPC's errors, and keeps their status in the text only
-    match = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", text) or re.search(
-        r"status = StatusCode\.([A-Z_]+)", text
+    # pyspark wraps gRPC's errors, and keeps their status in the text only.
+    match = re.match(r"\s*\[([A-Z][A-Z0-9_.]+)\]", message) or re.search(
+        r"status = StatusCode\.([A-Z_]+)", message
     )
     return match[1] if match else ""
 

@@ -44,14 +44,16 @@ class _ProcessSessions:
 
         self.embedded = self.embedded or EmbeddedEngine()
         self.by_engine["embedded"] = self.embedded.make_session(settings)
+        # It answers, or it has ended: Sail ends at Ctrl-C, whoever handles that. Up to 4 s.
+        _give_up_soon(self.by_engine["embedded"], 4)
 
     def is_usable(self, engine: str) -> bool:
-        """Whether there is a session of an engine, and its server still knows it."""
-        if engine not in self.by_engine or not engine.startswith("sc://"):
+        """Whether there is a session of an engine, and its server or its JVM still knows it."""
+        if engine not in self.by_engine or engine == "embedded":
             return engine in self.by_engine
         try:
             self.by_engine[engine].conf.get("spark.sql.session.timeZone")
-        except Exception:  # gone with its server, in one of many ways
+        except Exception:  # gone with its process, in one of many ways
             return False
         return True
 
@@ -63,9 +65,19 @@ class _ProcessSessions:
                     session.client.set_retry_policies([])
                 session.stop()
         self.by_engine.clear()
+        _forget_java_that_ended()
 
 
 _PROCESS = _ProcessSessions()
+
+
+def _forget_java_that_ended() -> None:
+    """Else pyspark would ask a JVM that was killed (out of memory) for the next session, too."""
+    from pyspark import SparkContext
+
+    gateway: Any = SparkContext._gateway
+    if gateway is not None and gateway.proc.poll() is not None:
+        SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
 
 
 class SparkSessions(LazyPySparkResource):
@@ -97,7 +109,7 @@ class SparkSessions(LazyPySparkResource):
             super()._init_session()
             _PROCESS.by_engine[settings.spark] = self._spark_session
             if settings.spark.startswith("sc://"):
-                _give_up_soon(self._spark_session)
+                _give_up_soon(self._spark_session, 5)  # up to 20 s in all
             preflight.check_engine(self._spark_session, settings)
         except StediError:
             _PROCESS.stop()
@@ -157,8 +169,8 @@ def _classic_options(settings: Settings) -> dict[str, str]:
     return {**options, "spark.master": settings.spark}
 
 
-def _give_up_soon(spark: Any) -> None:
+def _give_up_soon(spark: Any, retries: int) -> None:
     """A server that went away fails a run in seconds, not in pyspark's ten minutes."""
     from pyspark.sql.connect.client.retries import DefaultPolicy
 
-    spark.client.set_retry_policies([DefaultPolicy(max_retries=5)])  # up to 20 s in all
+    spark.client.set_retry_policies([DefaultPolicy(max_retries=retries)])

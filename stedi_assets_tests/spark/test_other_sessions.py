@@ -90,6 +90,36 @@ def test_a_local_session_keeps_rows_in_the_scratch_folder_which_goes_with_it(lak
     assert list(tmp_path.glob("stedi-scratch-*")) == []
 
 
+JAVA_KILLED = """
+import signal
+from pyspark import SparkContext
+from stedi_assets.lakehouse.query import run_query
+from stedi_assets.definitions import pipeline
+
+def ask():
+    try:
+        print(run_query(pipeline.lakehouse, "SELECT 1 AS a").to_pylist())
+    except Exception as error:
+        print(type(error).__name__)
+
+ask()
+SparkContext._gateway.proc.send_signal(signal.SIGKILL)
+SparkContext._gateway.proc.wait()
+ask()
+ask()
+"""
+
+
+def test_a_jvm_that_was_killed_is_replaced_by_another(lake):
+    done = subprocess.run(
+        [sys.executable, "-c", JAVA_KILLED],
+        env=environment("local[2]"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "[{'a': 1}]\n" * 3, done.stderr[-3000:]
+
+
 def test_a_driver_on_the_clusters_master_gives_the_reference_tables(lake, cluster):
     lake.put(plain_objects(8))
     materialize(cluster.master, DATES[0], DATES[0])
