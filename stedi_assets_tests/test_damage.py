@@ -618,6 +618,23 @@ def test_a_checkpoint_or_the_hint_at_it_is_damaged(lake, damage):
     up_to_date(as_a_new_process(lake))  # read by delta-rs
 
 
+def test_a_checkpoint_and_the_hint_at_it_are_put_back_from_an_older_copy(lake):
+    """Whoever goes by the hint, then entry by entry (Trino), would see who withdrew since."""
+    three_days(lake)
+    table = TABLES["customers_curated"]
+    write_checkpoint(lake.lake, table)
+    log = f"{table.path}/_delta_log/"
+    copy = {key: lake.lake.get(key)[0] for key in keys(lake, log)}
+    lake.put(WITHDRAWN)
+    lake.catch_up()
+    vacuum.purge(lake.pipeline, timedelta(0))
+    assert log_entries(lake, table.name)[0] not in copy
+    for key, body in copy.items():
+        lake.lake.put(key, body)
+    up_to_date(as_a_new_process(lake))
+    assert lake.lake.get(f"{log}_last_checkpoint") is None
+
+
 def customer_that_is_long() -> str:
     return json.dumps(json.loads(person(1, 1, None)) | {"unknown": "x" * 2000})
 

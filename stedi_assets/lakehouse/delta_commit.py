@@ -241,10 +241,12 @@ def open_by_delta_rs(store: ObjectStore, table: Table) -> "DeltaTable":
 
 
 def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None) -> None:
-    """Delete `_last_checkpoint` where the checkpoint that it names is lost, or it names none.
+    """Delete `_last_checkpoint` where the checkpoint that it names is lost or outdated, or none.
 
     delta-rs, and so the embedded engine, does not open such a table, though the log's entries may
-    all be there. log: where it was read from that very checkpoint, S3 is not asked for it.
+    all be there. From an outdated one (a folder that was put back from a copy) Trino reads on entry
+    by entry, and takes the first that is missing for the end. log: as it was read; where that was
+    from the very checkpoint, S3 is not asked for it.
     """
     hint = store.get(f"{table.path}/{HINT}")
     if hint is None:
@@ -253,7 +255,8 @@ def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None)
     if version is not None and log is not None and version == log.base:
         return
     folder = f"{table.path}/_delta_log/"
-    if version is None or not any(store.objects(f"{folder}{version:020}.checkpoint")):
+    outdated = version is not None and log is not None and version < log.base
+    if version is None or outdated or not any(store.objects(f"{folder}{version:020}.checkpoint")):
         store.delete([f"{table.path}/{HINT}"])
 
 
