@@ -27,7 +27,7 @@ from stedi_assets.lakehouse.object_store import open_store
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.privacy import vacuum
 from stedi_assets.privacy.audit import audit_rows
-from stedi_assets.tables.schemas import TABLES
+from stedi_assets.tables.schemas import TABLES, Table
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
 from stedi_assets_tests.odd_data import T0
@@ -199,6 +199,17 @@ def test_a_row_of_a_date_that_no_partition_is_of(lake, table, day):
     three_days(lake)
     append_a_row(lake, table, ingest_date=day)
     up_to_date(as_a_new_process(lake))
+
+
+def test_the_first_date_is_a_later_one_now_and_another_date_landed(lake, monkeypatch):
+    """The run of the new date failed its checks, by the rows from before the first date."""
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[2] + timedelta(1), "new", phone(1, 5)))
+    lake.lake.delete(["_stedi/settings.json"])
+    monkeypatch.setenv("STEDI_FIRST_INGEST_DATE", str(DATES[1]))
+    later = as_a_new_process(lake)
+    later.catch_up()
+    assert later.catch_up() == 0
 
 
 def test_the_sensor_goes_on_beside_a_row_of_a_date_that_no_partition_is_of(lake):
@@ -632,7 +643,24 @@ def test_a_checkpoint_and_the_hint_at_it_are_put_back_from_an_older_copy(lake):
     for key, body in copy.items():
         lake.lake.put(key, body)
     up_to_date(as_a_new_process(lake))
-    assert lake.lake.get(f"{log}_last_checkpoint") is None
+    assert is_read_by_the_hint(lake, table)
+
+
+def test_the_hint_at_a_checkpoint_is_lost_and_the_entries_before_it_are_gone(lake):
+    three_days(lake)
+    table = TABLES["customers_curated"]
+    vacuum.purge(lake.pipeline, timedelta(0))
+    lake.lake.delete([f"{table.path}/_delta_log/_last_checkpoint"])
+    up_to_date(as_a_new_process(lake))
+    assert is_read_by_the_hint(lake, table)
+
+
+def is_read_by_the_hint(lake, table: Table) -> bool:
+    """Whether the hint is there, and no entry is missing from its checkpoint to the newest."""
+    version = json.loads(lake.lake.get(f"{table.path}/_delta_log/_last_checkpoint")[0])["version"]
+    newest = int(log_entries(lake, table.name)[-1].rpartition("/")[2][:20])
+    wanted = {entry_path(table, v) for v in range(version + 1, newest + 1)}
+    return version <= newest and wanted <= set(log_entries(lake, table.name))
 
 
 def customer_that_is_long() -> str:

@@ -189,6 +189,7 @@ def test_new_dates_run_as_assets_and_scattered_changes_as_one_refresh():
     assert plan_runs({**landed(DAYS[4]), **trusted}, built=DAYS[:4]) == [
         PlannedRun(DAYS[4], DAYS[4])
     ]
+    assert plan_runs(landed(DAYS[1]), built=[], outside=[DAYS[0]]) == [PlannedRun()]
     assert plan_runs({}, built=DAYS) == []
 
 

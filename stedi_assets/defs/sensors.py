@@ -137,7 +137,8 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = plan_runs(stale, built_dates(pipeline), dates_outside(pipeline, stale))
+    outside = dates_outside(pipeline, stale)
+    planned = plan_runs(stale, built_dates(pipeline), outside=outside)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
     to_build = _to_build(state, listing, stale)

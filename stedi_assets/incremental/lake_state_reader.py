@@ -14,7 +14,7 @@ from stedi_assets.incremental.membership import (
 )
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
-from stedi_assets.lakehouse.delta_commit import HINT, delete_dangling_hint
+from stedi_assets.lakehouse.delta_commit import HINT, mend_hint
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.lake_settings import salt_identity
 from stedi_assets.lakehouse.tables import THREADS, Lakehouse, ListedFile
@@ -55,17 +55,18 @@ class LakeStateReader:
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
-            hinted = list[Table]()
+            hinted = dict[Table, TableLog]()
             for table, files in zip(tables, listed, strict=True):
                 log = self.lakehouse.log(table)
                 if files and log is None:
                     self._left_over.add(table.name)
                 if files is not None and log is not None:
                     self._left_over.discard(table.name)
-                    hinted += [table] if HINT in files else []
+                    if HINT in files or log.base:
+                        hinted[table] = log
                     ledger = self.ledgers.get(table.name, Ledger())
                     self._missing[table.name] = _not_as_written(log, ledger, files)
-            list(pool.map(lambda t: delete_dangling_hint(store, t, self.lakehouse.log(t)), hinted))
+            list(pool.map(lambda table: mend_hint(store, table, hinted[table]), hinted))
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
             drop_rollups(self.lakehouse)

@@ -89,7 +89,8 @@ def files_of(log: TableLog | None, key: PartitionKey) -> str:
 
 def contents_of(etags: Mapping[str, str]) -> str:
     """The identity of what data files hold, from their etags by their paths."""
-    return fingerprint(etags.items())
+    # Not every server quotes them in an answer to a put and in a listing alike.
+    return fingerprint([path, etag.strip('"')] for path, etag in etags.items())
 
 
 def _path(table: Table) -> str:

@@ -110,17 +110,25 @@ def downstream_out_of_date(state: LakeState) -> dict[str, Reasons]:
 
 
 def plan_runs(
-    stale: Mapping[str, Reasons], built: Collection[date], left: Collection[date] = ()
+    stale: Mapping[str, Reasons],
+    built: Collection[date],
+    *,
+    left: Collection[date] = (),
+    outside: Collection[date] = (),
 ) -> list[PlannedRun]:
     """The runs to do next, in order.
 
     Dates that were never built are run as assets, a contiguous range of them at a time; so is a
     single range of dates with other readings. Everything else is one refresh: after a change of
-    people any date may be out of date. It is all there is to do where only customers landed.
+    people any date may be out of date. It is all there is to do where only customers landed, or
+    where there are rows of dates that no partition is of: with these the checks of a run fail.
 
     stale: what is out of date, by table; built: the dates that some landing table has files or an
-    entry of; left: dates that are left to the refresh: that failed, or that no partition is of.
+    entry of; left: dates that are left to the refresh: that failed; outside: that no partition is
+    of.
     """
+    if outside:
+        return [PlannedRun()]
     landed = {name: reasons for name, reasons in stale.items() if TABLES[name].zone == "landing"}
     only_customers = landed.keys() == {"customer_landing"}
     landed_dates = {d for reasons in landed.values() for d in reasons if d and d not in left}

@@ -198,8 +198,8 @@ def catch_up(
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        left = given_up | dates_outside(pipeline, stale)
-        planned = plan_runs(stale, built_dates(pipeline), left)
+        outside = dates_outside(pipeline, stale)
+        planned = plan_runs(stale, built_dates(pipeline), left=given_up, outside=outside)
         planned = [p for p in planned if p not in failed]
         if not planned:
             break

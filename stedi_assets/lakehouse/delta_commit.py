@@ -16,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -240,24 +241,45 @@ def open_by_delta_rs(store: ObjectStore, table: Table) -> "DeltaTable":
     return DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
 
 
-def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None) -> None:
+def mend_hint(store: ObjectStore, table: Table, log: TableLog) -> None:
+    """Have `_last_checkpoint` mean the checkpoint that the log was read from, where it does not.
+
+    Some readers (Trino) go by it alone, and without it by the table's first entry, which may be
+    gone since there is a checkpoint.
+    """
+    import pyarrow.parquet as pq
+    from pyarrow import BufferReader
+
+    if delete_dangling_hint(store, table, log) is False or not log.base:
+        return
+    checkpoint = store.get(f"{table.path}/_delta_log/{log.base:020}.checkpoint.parquet")
+    if checkpoint is not None:
+        rows = pq.read_metadata(BufferReader(checkpoint[0])).num_rows
+        hint = json.dumps({"version": log.base, "size": rows}).encode()
+        with suppress(PreconditionError):  # another wrote a newer one meanwhile
+            store.put(f"{table.path}/{HINT}", hint, IfNoneMatch="*")
+
+
+def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None) -> bool | None:
     """Delete `_last_checkpoint` where the checkpoint that it names is lost or outdated, or none.
 
     delta-rs, and so the embedded engine, does not open such a table, though the log's entries may
     all be there. From an outdated one (a folder that was put back from a copy) Trino reads on entry
     by entry, and takes the first that is missing for the end. log: as it was read; where that was
-    from the very checkpoint, S3 is not asked for it.
+    from the very checkpoint, S3 is not asked for it. Whether it was deleted; None: there is none.
     """
     hint = store.get(f"{table.path}/{HINT}")
     if hint is None:
-        return
+        return None
     version = _version_of(hint[0])
     if version is not None and log is not None and version == log.base:
-        return
+        return False
     folder = f"{table.path}/_delta_log/"
     outdated = version is not None and log is not None and version < log.base
     if version is None or outdated or not any(store.objects(f"{folder}{version:020}.checkpoint")):
         store.delete([f"{table.path}/{HINT}"])
+        return True
+    return False
 
 
 def _version_of(hint: bytes) -> int | None:

@@ -4,6 +4,7 @@ A DataFrame that was read stays as it was: it names a version. A write replaces 
 whole table) in one commit, and says which data files the commit added.
 """
 
+import hashlib
 import random
 import time
 import uuid
@@ -161,7 +162,9 @@ class Lakehouse:
 
     def _version(self, table: Table, log: TableLog) -> "DataFrame":
         """A table at a version, by a view: Sail opens a path anew for every plan that names it."""
-        name = f"{table.name}_{log.table_id.replace('-', '')}_v{log.version}"
+        # The version's entry too: a folder put back from a copy may have got another since.
+        same = hashlib.sha256(f"{log.table_id} {log.etag}".encode()).hexdigest()[:20]
+        name = f"{table.name}_v{log.version}_{same}"
 
         def make() -> "DataFrame":
             reader = self.spark_session.read.format("delta")
