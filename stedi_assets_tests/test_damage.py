@@ -3,15 +3,18 @@
 Each ends in `up_to_date` by a process that knows nothing, or in a person who is forgotten.
 """
 
+import io
 import json
 import os
 import sqlite3
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from botocore.exceptions import ClientError
 from click.testing import CliRunner
@@ -20,6 +23,7 @@ from deltalake import DeltaTable, write_deltalake
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
+from stedi_assets.incremental.ledger import contents_of, files_of, record
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
 from stedi_assets.lakehouse.delta_log import read_log
@@ -31,7 +35,7 @@ from stedi_assets.tables.schemas import TABLES, Table
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
 from stedi_assets_tests.odd_data import T0
-from stedi_assets_tests.test_catch_up import DATES, landed, person, phone, three_days
+from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 from stedi_assets_tests.test_erasure import everything_in
 from stedi_assets_tests.test_never_stale import keys, up_to_date
 
@@ -468,6 +472,58 @@ def test_a_data_file_is_another_of_the_same_size(lake, table):
     up_to_date(as_a_new_process(lake))
 
 
+def write_over(lake, table: str, day: date) -> None:
+    """Other readings of the phone in the files of a date, which are as long as before."""
+    for key in keys(lake, f"{TABLES[table].path}/ingest_date={day}"):
+        body = lake.lake.get(key)[0]
+        rows = pq.ParquetFile(io.BytesIO(body)).read()
+        at = rows.schema.get_field_index("x")
+        rows = rows.set_column(at, rows.schema.field(at), pa.array([9.0] * rows.num_rows))
+        file = io.BytesIO()
+        pq.write_table(rows, file, compression="zstd", use_dictionary=False, write_statistics=False)
+        new = file.getvalue()
+        footer = int.from_bytes(new[-8:-4], "little") + 8
+        new = new[:-footer] + bytes(len(body) - len(new)) + new[-footer:]
+        assert len(new) == len(body)
+        lake.lake.put(key, new)
+
+
+def test_a_data_file_that_was_written_over_is_read_for_a_new_date(lake):
+    """It is put right after that, under the same identity: what was read of it must not count."""
+    three_days(lake)
+    write_over(lake, "accelerometer_trusted", DATES[0])
+    lake.put(landed("step_trainer", DATES[2] + timedelta(1), "late", device(1, 0)))
+    as_a_new_process(lake).catch_up()
+    assert as_a_new_process(lake).differences() == {}
+
+
+def test_a_compaction_of_a_data_file_that_was_written_over_does_not_make_it_ours(lake):
+    three_days(lake)
+    table = TABLES["accelerometer_trusted"]
+    # Two files of a date, as a big one has: compaction makes one of them.
+    rows = by_delta_rs(lake, table.name).to_pyarrow_table([("ingest_date", "=", str(DATES[0]))])
+    delta = by_delta_rs(lake, table.name)
+    write_deltalake(
+        delta, rows.slice(0, 1), mode="overwrite", predicate=f"ingest_date = '{DATES[0]}'"
+    )
+    write_deltalake(by_delta_rs(lake, table.name), rows.slice(1), mode="append")
+    pipeline = as_a_new_process(lake).pipeline
+    pipeline.refresh()
+    before = pipeline.lakehouse.log(table)
+    ledger = pipeline.ledger(table)
+    listed = pipeline.lakehouse.data_files(table)
+    etags = {f.path: listed[f.path].etag for f in before.of(DATES[0])}
+    entry = replace(
+        ledger.entries[DATES[0]],
+        files=files_of(before, DATES[0]),
+        contents=contents_of(etags),
+    )
+    record(lake.lake, table, ledger, before.table_id, {DATES[0]: entry})
+    write_over(lake, table.name, DATES[0])
+    vacuum.purge(as_a_new_process(lake).pipeline, timedelta(0))
+    up_to_date(as_a_new_process(lake))
+
+
 @pytest.mark.parametrize("table", [LEAF, *FAST, *SLOW])
 def test_a_data_file_is_cut_off(lake, table):
     """Of a table that nothing follows from, too: then nobody reads it but its users."""
@@ -614,7 +670,7 @@ def test_all_that_landed_and_all_that_is_kept_is_lost(lake):
     up_to_date(as_a_new_process(lake))
 
 
-@pytest.mark.parametrize("damage", ["lost", "garbage"])
+@pytest.mark.parametrize("damage", ["lost", "garbage", "of version 0"])
 def test_a_checkpoint_or_the_hint_at_it_is_damaged(lake, damage):
     """Whoever reads by Delta cannot open the table then, though its log is whole."""
     three_days(lake)
@@ -625,7 +681,9 @@ def test_a_checkpoint_or_the_hint_at_it_is_damaged(lake, damage):
     if damage == "lost":
         lake.lake.delete(checkpoints)
     else:
-        lake.lake.put(f"{log}_last_checkpoint", b"garbage")
+        hint = {"garbage": b"garbage", "of version 0": b'{"version":0,"size":3}'}[damage]
+        lake.lake.delete(checkpoints)
+        lake.lake.put(f"{log}_last_checkpoint", hint)
     up_to_date(as_a_new_process(lake))  # read by delta-rs
 
 

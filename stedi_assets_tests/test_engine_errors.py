@@ -147,6 +147,24 @@ def test_of_an_error_that_py4j_wraps_class_and_code_are_java_s():
     )
 
 
+def test_of_a_java_error_without_a_message_the_class_is_shown():
+    text = "An error occurred while calling o9.save.\n: java.lang.OutOfMemoryError\n\tat java.base"
+    assert redacted_message(RuntimeError(text)) == "OutOfMemoryError: no message"
+
+
+def test_words_that_somebody_typed_are_no_diagnosis():
+    line = redacted_message(RuntimeError("cannot resolve attribute Forbidden"), "SELECT Forbidden")
+    assert line == "RuntimeError: cannot resolve attribute Forbidden"
+
+
+def test_an_error_that_cannot_say_what_it_is_any_more_is_shown_by_its_class():
+    class Dead(EngineError):
+        def __str__(self) -> str:
+            raise ConnectionRefusedError
+
+    assert redacted_message(Dead()).startswith("Dead [CAST_INVALID_INPUT]: no message")
+
+
 def test_the_status_of_grpc_is_shown_where_pyspark_keeps_it_in_the_text_only():
     text = "<_MultiThreadedRendezvous of RPC that:\n\tstatus = StatusCode.CANCELLED\n"
     assert redacted_message(RuntimeError(text)).startswith("RuntimeError [CANCELLED]: ")
@@ -219,7 +237,7 @@ def test_errors_that_are_not_an_engines_pass_as_they_are():
     ],
 )
 def test_a_known_failure_says_what_to_do(message, expected):
-    line = diagnosis(RuntimeError(f"{message}\n\tat org.apache.spark"), "sc://host:15002")
+    line = diagnosis(f"{message}\n\tat org.apache.spark", "sc://host:15002")
     assert line is not None
     assert expected in line
     assert "\n" not in line

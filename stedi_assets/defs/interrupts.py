@@ -17,7 +17,9 @@ def raise_interrupts() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # no signal is handled there
         yield
         return
-    reader, writer = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    reader, writer = os.pipe()
+    for end in (reader, writer):
+        os.set_blocking(end, False)
     # Python itself writes a signal's number there, whoever handles it.
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
@@ -26,5 +28,5 @@ def raise_interrupts() -> Iterator[None]:
         signal.set_wakeup_fd(before)
         os.close(writer)
         with open(reader, "rb") as came:
-            if {signal.SIGINT, signal.SIGTERM} & set(came.read()):
+            if {signal.SIGINT, signal.SIGTERM} & set(came.read() or b""):
                 raise KeyboardInterrupt

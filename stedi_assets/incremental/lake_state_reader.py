@@ -65,7 +65,7 @@ class LakeStateReader:
                     if HINT in files or log.base:
                         hinted[table] = log
                     ledger = self.ledgers.get(table.name, Ledger())
-                    self._missing[table.name] = _not_as_written(log, ledger, files)
+                    self._missing[table.name] = not_as_written(log, ledger, files)
             list(pool.map(lambda table: mend_hint(store, table, hinted[table]), hinted))
         lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
         if any(lost):
@@ -113,7 +113,7 @@ class LakeStateReader:
             return compute_membership(self.lakehouse, logs, scope)
 
 
-def _not_as_written(
+def not_as_written(
     log: TableLog, ledger: Ledger, listed: Mapping[str, ListedFile]
 ) -> frozenset[str]:
     """The data files of a table that S3 did not list with the size that the log says, and those

@@ -5,6 +5,7 @@ built and entered into the ledger.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
-from stedi_assets.incremental.lake_state_reader import LakeStateReader
+from stedi_assets.incremental.lake_state_reader import LakeStateReader, not_as_written
 from stedi_assets.incremental.ledger import (
     Ledger,
     LedgerEntry,
@@ -35,7 +36,7 @@ from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
-from stedi_assets.lakehouse.tables import EngineError, Lakehouse
+from stedi_assets.lakehouse.tables import THREADS, EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
@@ -157,7 +158,8 @@ class Pipeline:
             batch, added = self._replace(table, days, batch)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
-            entries = _entries(table, keys, batch, log, added, run_id)
+            sound = self._upstream_is_as_written(table, batch.state)
+            entries = _entries(table, keys, _inputs(table, batch, sound), batch, log, added, run_id)
             entries |= dict.fromkeys(self._dates_rewritten(table, batch))
             self._reader.ledgers[table.name] = record(
                 self.lakehouse.store, table, self._reader.ledgers[table.name], log.table_id, entries
@@ -184,6 +186,17 @@ class Pipeline:
             raise InputsChangedError(
                 f"Another run wrote {table.name} or what it is made of while"
                 f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
+            )
+
+    def _upstream_is_as_written(self, table: Table, state: LakeState) -> bool:
+        """Whether the files that a write read are, after it, those that the upstream tables'
+        entries know: an identity follows from what was built, and not from who wrote it over."""
+        upstream = {t: log for t in table.upstream if (log := state.logs[t])}
+        with ThreadPoolExecutor(THREADS) as pool:
+            listed = pool.map(lambda name: self.lakehouse.data_files(TABLES[name]), upstream)
+            return not any(
+                not_as_written(log, state.ledgers[name], files)
+                for (name, log), files in zip(upstream.items(), listed, strict=True)
             )
 
     def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
@@ -237,6 +250,9 @@ class Pipeline:
         listed = self.lakehouse.data_files(table)
         for key in ledger.entries:
             entry = ledger.valid_entry(key, before)
+            was = {f.path: listed[f.path].etag for f in before.of(key) if f.path in listed}
+            if entry and entry.contents and entry.contents != contents_of(was):
+                continue  # what was compacted is another's
             if entry and entry.files != files_of(log, key):
                 etags = {f.path: listed[f.path].etag for f in log.of(key) if f.path in listed}
                 entries[key] = replace(entry, files=files_of(log, key), contents=contents_of(etags))
@@ -249,12 +265,12 @@ class Pipeline:
 def _entries(
     table: Table,
     keys: Sequence[PartitionKey],
+    wanted: Mapping[PartitionKey, Inputs],
     batch: Batch,
     log: TableLog,
     added: Mapping[str, str],
     run_id: str,
 ) -> dict[PartitionKey, LedgerEntry | None]:
-    wanted = _inputs(table, batch)
     entries: dict[PartitionKey, LedgerEntry | None] = {}
     refused = set(batch.refused)
     for key in keys:
@@ -279,12 +295,18 @@ def _entries(
     return entries
 
 
-def _inputs(table: Table, batch: Batch) -> dict[PartitionKey, Inputs]:
-    """What the batch was made from, by partition."""
+def _inputs(table: Table, batch: Batch, sound: bool) -> dict[PartitionKey, Inputs]:
+    """What the batch was made from, by partition.
+
+    sound: the upstream tables' files were as they were written. Else the entry says so, and never
+    matches.
+    """
     if table.zone == "landing":
         limits = batch.state.limits
         return {day: landing_inputs(o, limits) for day, o in batch.listings.items() if o}
     wanted = inputs_of(batch.state, table)
+    if not sound:
+        wanted = {key: {**inputs, "upstream files": "others"} for key, inputs in wanted.items()}
     # Membership follows from the landing tables. Where a table of people was behind these, the
     # rows do not: the entry says so, and never matches.
     for name in _tables_of_people(table):

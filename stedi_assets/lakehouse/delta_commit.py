@@ -24,7 +24,7 @@ from urllib.parse import quote, unquote
 
 from stedi_assets.errors import StediError
 from stedi_assets.json_text import parse_json
-from stedi_assets.lakehouse.client import PreconditionError
+from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, applied, entry_actions
 from stedi_assets.lakehouse.file_statistics import statistics_of_footer
 from stedi_assets.lakehouse.object_store import ObjectStore
@@ -237,12 +237,12 @@ def open_by_delta_rs(store: ObjectStore, table: Table) -> "DeltaTable":
     """A table for what only delta-rs does; DeltaError where its log cannot be read."""
     from deltalake import DeltaTable
 
-    delete_dangling_hint(store, table, None)
+    _delete_dangling_hint(store, table)
     return DeltaTable(store.settings.uri(table.path), storage_options=store.storage_options)
 
 
 def mend_hint(store: ObjectStore, table: Table, log: TableLog) -> None:
-    """Have `_last_checkpoint` mean the checkpoint that the log was read from, where it does not.
+    """Have `_last_checkpoint` mean the checkpoint that the log was read from, if it is not right.
 
     Some readers (Trino) go by it alone, and without it by the table's first entry, which may be
     gone since there is a checkpoint.
@@ -250,36 +250,41 @@ def mend_hint(store: ObjectStore, table: Table, log: TableLog) -> None:
     import pyarrow.parquet as pq
     from pyarrow import BufferReader
 
-    if delete_dangling_hint(store, table, log) is False or not log.base:
-        return
-    checkpoint = store.get(f"{table.path}/_delta_log/{log.base:020}.checkpoint.parquet")
-    if checkpoint is not None:
-        rows = pq.read_metadata(BufferReader(checkpoint[0])).num_rows
-        hint = json.dumps({"version": log.base, "size": rows}).encode()
-        with suppress(PreconditionError):  # another wrote a newer one meanwhile
-            store.put(f"{table.path}/{HINT}", hint, IfNoneMatch="*")
-
-
-def delete_dangling_hint(store: ObjectStore, table: Table, log: TableLog | None) -> bool | None:
-    """Delete `_last_checkpoint` where the checkpoint that it names is lost or outdated, or none.
-
-    delta-rs, and so the embedded engine, does not open such a table, though the log's entries may
-    all be there. From an outdated one (a folder that was put back from a copy) Trino reads on entry
-    by entry, and takes the first that is missing for the end. log: as it was read; where that was
-    from the very checkpoint, S3 is not asked for it. Whether it was deleted; None: there is none.
-    """
     hint = store.get(f"{table.path}/{HINT}")
-    if hint is None:
-        return None
-    version = _version_of(hint[0])
-    if version is not None and log is not None and version == log.base:
-        return False
-    folder = f"{table.path}/_delta_log/"
-    outdated = version is not None and log is not None and version < log.base
-    if version is None or outdated or not any(store.objects(f"{folder}{version:020}.checkpoint")):
+    if (hint is None and not log.base) or (hint and _is_right(store, table, hint[0], log)):
+        return
+    path = f"{table.path}/_delta_log/{log.base:020}.checkpoint.parquet"
+    checkpoint = store.get(path) if log.base else None
+    if checkpoint is None:
         store.delete([f"{table.path}/{HINT}"])
+        return
+    rows = pq.read_metadata(BufferReader(checkpoint[0])).num_rows
+    body = json.dumps({"version": log.base, "size": rows}).encode()
+    condition = {"IfMatch": hint[1]} if hint else {"IfNoneMatch": "*"}
+    with suppress(PreconditionError, GoneError):  # another wrote a newer one meanwhile
+        store.put(f"{table.path}/{HINT}", body, **condition)
+
+
+def _delete_dangling_hint(store: ObjectStore, table: Table) -> None:
+    hint = store.get(f"{table.path}/{HINT}")
+    if hint is not None and not _is_right(store, table, hint[0]):
+        store.delete([f"{table.path}/{HINT}"])
+
+
+def _is_right(store: ObjectStore, table: Table, hint: bytes, log: TableLog | None = None) -> bool:
+    """Whether a hint means a checkpoint that is there and not outdated.
+
+    delta-rs, and so the embedded engine, does not open a table with another one, though the log's
+    entries may all be there. From an outdated one (a folder that was put back from a copy) Trino
+    reads on entry by entry, and takes the first that is missing for the end. log: as it was read;
+    where that was from the very checkpoint, S3 is not asked for it.
+    """
+    version = _version_of(hint)
+    if version is None or (log is not None and version < log.base):
+        return False
+    if version and log is not None and version == log.base:
         return True
-    return False
+    return any(store.objects(f"{table.path}/_delta_log/{version:020}.checkpoint"))
 
 
 def _version_of(hint: bytes) -> int | None:

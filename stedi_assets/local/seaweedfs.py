@@ -88,6 +88,9 @@ def translate_folder_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        named = Path(error.filename or folder)
+        if not (folder.is_relative_to(named) or named.is_relative_to(folder)):
+            raise  # of something else: the server's program
         raise LocalS3Error(
             f"The folder of the embedded lake, {folder}, cannot be used: {error.strerror}."
             " Correct that, or say with STEDI_HOME where it shall be."

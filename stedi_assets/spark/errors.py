@@ -65,11 +65,9 @@ def is_engine_error(error: BaseException) -> bool:
     """
     if isinstance(error, StediError):
         return False
-    modules = [c.__module__ for c in type(error).__mro__]
-    modules += [
-        str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__)
-    ]
-    return any(module.startswith(_ENGINES) for module in modules)
+    classes = [c.__module__ for c in type(error).__mro__]
+    ran = [frame.f_globals.get("__name__") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any(str(module).startswith(_ENGINES) for module in classes + ran)
 
 
 @contextmanager
@@ -100,29 +98,43 @@ def redacted_message(error: BaseException, typed: str = "") -> str:
         typed: what a person asked the engine; its words are shown as well.
     """
     settings = load_settings()
-    what = diagnosis(error, settings.spark)
+    message = _text(error)
+    what = diagnosis(_without_words(message, typed), settings.spark)
     if what is None:
-        name, message = _of_java(error) or (type(error).__name__.lstrip("_"), str(error))
-        code = _code(error, message)
-        name += f" [{code}]" if code else ""
-        what = f"{name}: {redact(message.replace(f'[{code}]', ''), typed)}"
+        name, message = _of_java(message) or (type(error).__name__.lstrip("_"), message)
+        if code := _code(error, message):
+            name, message = f"{name} [{code}]", message.replace(f"[{code}]", "")
+        what = f"{name}: {redact(message, typed)}"
     path = write_error_log("".join(traceback.format_exception(error)), settings.error_folder)
     return f"{what} (full text: {path})" if path else what
 
 
-def diagnosis(error: BaseException, engine: str) -> str | None:
-    """In one line what is wrong with an engine that failed so; None where that is not known."""
-    message = str(error)
+def _text(error: BaseException) -> str:
+    """What an error says; py4j's ask the JVM for that, which may be gone."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def _without_words(message: str, typed: str) -> str:
+    """A message without words that somebody typed: an engine repeats them."""
+    words = "|".join(sorted(set(re.findall(r"\w+", typed))))
+    return re.sub(rf"\b(?:{words})\b", "", message) if words else message
+
+
+def diagnosis(message: str, engine: str) -> str | None:
+    """In one line what is wrong with an engine that says so; None where that is not known."""
     for pattern, what in _DIAGNOSES.items():
         if re.search(pattern, message):
             return f"Spark ({shown_address(engine)}): {what}."
     return None
 
 
-def _of_java(error: BaseException) -> tuple[str, str] | None:
+def _of_java(text: str) -> tuple[str, str] | None:
     """Class and message of the Java error that py4j wraps in a line of its own; None: no such."""
-    match = re.match(r"An error occurred while calling \S+\n: (?:\w+\.)*([\w$]+): ", str(error))
-    return (match[1], str(error)[match.end() :]) if match else None
+    match = re.match(r"An error occurred while calling \S+\n: (?:\w+\.)*([\w$]+)(: )?", text)
+    return (match[1], text[match.end() :] if match[2] else "") if match else None
 
 
 def _code(error: BaseException, message: str) -> str:

@@ -76,7 +76,10 @@ def _forget_java_that_ended() -> None:
     from pyspark import SparkContext
 
     gateway: Any = SparkContext._gateway
-    if gateway is not None and gateway.proc.poll() is not None:
+    try:
+        if gateway is not None:
+            gateway.jvm.System.nanoTime()
+    except Exception:  # gone, in one of py4j's many ways
         SparkContext._gateway = SparkContext._jvm = SparkContext._active_spark_context = None
 
 
