@@ -247,7 +247,7 @@ def test_a_tick_that_fails_half_way_loses_nothing(new_lake, instance, monkeypatc
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
     with monkeypatch.context() as patch:
-        patch.setattr(sensors, "plan_runs", lambda *_arguments: 1 / 0)
+        patch.setattr(sensors, "plan_runs", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             tick(lake, instance)
     assert tick(lake, instance).run_requests
