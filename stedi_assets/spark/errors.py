@@ -8,8 +8,9 @@ unless STEDI_ERROR_LOG is off.
 
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from stedi_assets.errors import StediError, shown_address
 from stedi_assets.escapes import may_hold_address
@@ -98,7 +99,7 @@ def redacted_message(error: BaseException, typed: str = "") -> str:
         typed: what a person asked the engine; its words are shown as well.
     """
     settings = load_settings()
-    message = _text(error)
+    message = _answer(error.__str__)
     what = diagnosis(_without_words(message, typed), settings.spark)
     if what is None:
         name, message = _of_java(message) or (type(error).__name__.lstrip("_"), message)
@@ -109,10 +110,10 @@ def redacted_message(error: BaseException, typed: str = "") -> str:
     return f"{what} (full text: {path})" if path else what
 
 
-def _text(error: BaseException) -> str:
-    """What an error says; py4j's ask the JVM for that, which may be gone."""
+def _answer(ask: Callable[[], Any]) -> Any:
+    """What an error says of itself; '' where it asks a JVM that is gone, as py4j's do."""
     try:
-        return str(error)
+        return ask()
     except Exception:
         return ""
 
@@ -141,7 +142,7 @@ def _code(error: BaseException, message: str) -> str:
     """The error's condition, or gRPC's status; '' where it has none."""
     for name in ("getCondition", "code"):
         ask = getattr(error, name, None)
-        with_code = ask() if callable(ask) else None
+        with_code = _answer(ask) if callable(ask) else None
         if with_code:
             return re.sub(r"[^A-Z0-9_.]", "", str(getattr(with_code, "name", with_code)))
     # pyspark wraps gRPC's errors, and keeps their status in the text only.

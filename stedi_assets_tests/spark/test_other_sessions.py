@@ -23,6 +23,16 @@ def run(engine: str, *command: str) -> "subprocess.CompletedProcess[str]":
     return done
 
 
+def run_script(code: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Python code in a process of its own, whose driver is a JVM of that process."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment("local[2]") | environ,
+        capture_output=True,
+        text=True,
+    )
+
+
 def materialize(engine: str, first, last) -> "subprocess.CompletedProcess[str]":
     dagster = ["dagster", "asset", "materialize", "-m", "stedi_assets.definitions"]
     return run(engine, *dagster, "--select", "*", "--partition-range", f"{first}...{last}")
@@ -57,12 +67,7 @@ except Exception:
 
 
 def test_spark_logs_no_value_of_a_table_made_again_nor_of_a_task_that_fails(lake):
-    done = subprocess.run(
-        [sys.executable, "-c", LOST_AND_MADE_AGAIN],
-        env=environment("local[2]"),
-        capture_output=True,
-        text=True,
-    )
+    done = run_script(LOST_AND_MADE_AGAIN)
     assert done.stdout == "failed\n", done.stderr[-3000:]
     assert "example.com" not in done.stderr
 
@@ -80,12 +85,7 @@ print(*sorted({path.name.split("-")[0] for path in scratch_folder().iterdir()}))
 
 
 def test_a_local_session_keeps_rows_in_the_scratch_folder_which_goes_with_it(lake, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", FILES_OF_A_SESSION],
-        env=environment("local[2]") | {"TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-    )
+    done = run_script(FILES_OF_A_SESSION, TMPDIR=str(tmp_path))
     assert done.stdout == "blockmgr s3a spark\n", done.stderr[-3000:]
     assert list(tmp_path.glob("stedi-scratch-*")) == []
 
@@ -110,12 +110,7 @@ ask()
 
 
 def test_a_jvm_that_was_killed_is_replaced_by_another(lake):
-    done = subprocess.run(
-        [sys.executable, "-c", JAVA_KILLED],
-        env=environment("local[2]"),
-        capture_output=True,
-        text=True,
-    )
+    done = run_script(JAVA_KILLED)
     assert done.stdout == "[{'a': 1}]\n" * 3, done.stderr[-3000:]
 
 
