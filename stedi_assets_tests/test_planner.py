@@ -164,7 +164,7 @@ def test_a_table_that_is_lost_is_out_of_date_as_a_whole():
 def test_a_lost_data_file_makes_its_partition_out_of_date():
     lake = Lake(DAYS[:2])
     state = replace(lake.state(), lost_files={PAIRS.name: frozenset({DAYS[1]})})
-    assert out_of_date(state, PAIRS) == {DAYS[1]: "a data file is gone, or is another"}
+    assert out_of_date(state, PAIRS) == {DAYS[1]: "a data file is gone or was written over"}
 
 
 def test_an_empty_lake_has_nothing_to_build():

@@ -71,7 +71,7 @@ def out_of_date(state: LakeState, table: Table, listing: LandingListing | None =
             if written or log is None or had_objects:
                 reasons[key] = "nothing is there upstream any more"
         elif key in state.lost_files.get(table.name, ()):
-            reasons[key] = "a data file is gone, or is another"
+            reasons[key] = "a data file is gone or was written over"
         elif entry is None or log is None or log.table_id != ledger.table_id:
             reasons[key] = "its files are unknown to the ledger" if written else "not built yet"
         elif entry.files != files_of(log, key):
