@@ -14,7 +14,9 @@ import pytest
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.planner import PlannedRun
-from stedi_assets.lakehouse.object_store import open_store
+from stedi_assets.lakehouse.object_store import ObjectStore, open_store
+from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.listing import list_landing
 from stedi_assets.local import s3_server as local
 from stedi_assets.local.s3_server import LocalS3
 from stedi_assets.settings import Settings, load_settings, today
@@ -25,6 +27,11 @@ from stedi_assets_tests.spark.cluster import Cluster
 SALT = "salt of the tests"
 FIRST = date(2022, 6, 18)
 OURS = ("STEDI_SPARK", "STEDI_PUBLISHED_DATA")  # variables for the tests themselves
+
+
+def listed_objects(store: ObjectStore, entity: str, day: date) -> list[LandedObject]:
+    """What landed for an entity on a date, in the order of the keys."""
+    return sorted(list_landing(store, [(day, day)], [entity]).objects.get((entity, day), ()))
 
 
 @pytest.fixture(scope="session")

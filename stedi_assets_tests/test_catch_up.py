@@ -123,7 +123,7 @@ def test_a_partition_that_is_built_again_says_why_and_how_many_people_and_rows_i
         and event.partition == str(DATES[0])
     )
     names = ("why", "people_before", "people", "rows_before", "dagster/partition_row_count")
-    assert [shown[name].value for name in names] == ["changed: customer_trusted", 2, 1, 2, 1]
+    assert [shown[name].value for name in names] == ["changed: members", 2, 1, 2, 1]
 
 
 @pytest.mark.slow

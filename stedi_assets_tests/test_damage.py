@@ -472,13 +472,16 @@ def test_a_data_file_is_another_of_the_same_size(lake, table):
     up_to_date(as_a_new_process(lake))
 
 
-def write_over(lake, table: str, day: date) -> None:
-    """Other readings of the phone in the files of a date, which are as long as before."""
-    for key in keys(lake, f"{TABLES[table].path}/ingest_date={day}"):
+def write_over(lake, prefix: str, column: str, value: object) -> None:
+    """Another value in a column of all files below a prefix, which are as long as before."""
+    for key in keys(lake, prefix):
+        if "/_delta_log/" in key:
+            continue
         body = lake.lake.get(key)[0]
         rows = pq.ParquetFile(io.BytesIO(body)).read()
-        at = rows.schema.get_field_index("x")
-        rows = rows.set_column(at, rows.schema.field(at), pa.array([9.0] * rows.num_rows))
+        at = rows.schema.get_field_index(column)
+        values = pa.array([value] * rows.num_rows, rows.schema.field(at).type)
+        rows = rows.set_column(at, rows.schema.field(at), values)
         file = io.BytesIO()
         pq.write_table(rows, file, compression="zstd", use_dictionary=False, write_statistics=False)
         new = file.getvalue()
@@ -488,13 +491,63 @@ def write_over(lake, table: str, day: date) -> None:
         lake.lake.put(key, new)
 
 
+def write_over_readings(lake, table: str, day: date) -> None:
+    write_over(lake, f"{TABLES[table].path}/ingest_date={day}", "x", 9.0)
+
+
 def test_a_data_file_that_was_written_over_is_read_for_a_new_date(lake):
     """It is put right after that, under the same identity: what was read of it must not count."""
     three_days(lake)
-    write_over(lake, "accelerometer_trusted", DATES[0])
+    write_over_readings(lake, "accelerometer_trusted", DATES[0])
     lake.put(landed("step_trainer", DATES[2] + timedelta(1), "late", device(1, 0)))
     as_a_new_process(lake).catch_up()
     assert as_a_new_process(lake).differences() == {}
+
+
+NEXT_DATE = DATES[2] + timedelta(1)
+
+
+def then_the_person_withdraws(lake) -> None:
+    lake.put(WITHDRAWN)
+    up_to_date(as_a_new_process(lake))
+
+
+def test_who_is_in_is_computed_from_customers_that_were_written_over(lake):
+    """The new date's rows are of people who are not in its hash: nobody would miss them."""
+    three_days(lake)
+    write_over(lake, f"{TABLES['customer_landing'].path}/", "shareWithResearchAsOfDate", None)
+    lake.put(landed("accelerometer", NEXT_DATE, "late", phone(1, 9000)))
+    names = ("accelerometer_landing", "accelerometer_trusted")
+    as_a_new_process(lake).materialize(NEXT_DATE, NEXT_DATE, *names)
+    then_the_person_withdraws(lake)
+
+
+@pytest.mark.parametrize("first", ["membership", "customers_curated"])
+def test_a_roll_up_is_made_of_files_that_are_put_back_afterwards(lake, first):
+    """Neither it nor who is in by it is kept: by their paths the files are the same as ever."""
+    three_days(lake)
+    folder = f"{TABLES['accelerometer_landing'].path}/ingest_date="
+    files = {key: lake.lake.get(key)[0] for key in keys(lake, folder)}
+    lake.lake.delete_below("_stedi/rollups/")
+    write_over(lake, folder, "user", "nobody")
+    if first == "membership":
+        lake.lake.delete(["_stedi/membership.json"])
+        as_a_new_process(lake).pipeline.state()
+    else:
+        as_a_new_process(lake).materialize(None, None, first)
+    for key, body in files.items():
+        lake.lake.put(key, body)
+    as_a_new_process(lake).materialize(DATES[0], DATES[0], "accelerometer_trusted")
+    up_to_date(as_a_new_process(lake))
+    then_the_person_withdraws(lake)
+
+
+def test_a_roll_up_is_written_over(lake):
+    three_days(lake)
+    write_over(lake, "_stedi/rollups/dates_of_users/", "user", "nobody")
+    lake.lake.delete(["_stedi/membership.json"])
+    as_a_new_process(lake).materialize(DATES[0], DATES[0], "accelerometer_trusted")
+    then_the_person_withdraws(lake)
 
 
 def test_a_compaction_of_a_data_file_that_was_written_over_does_not_make_it_ours(lake):
@@ -519,7 +572,7 @@ def test_a_compaction_of_a_data_file_that_was_written_over_does_not_make_it_ours
         contents=contents_of(etags),
     )
     record(lake.lake, table, ledger, before.table_id, {DATES[0]: entry})
-    write_over(lake, table.name, DATES[0])
+    write_over_readings(lake, table.name, DATES[0])
     vacuum.purge(as_a_new_process(lake).pipeline, timedelta(0))
     up_to_date(as_a_new_process(lake))
 

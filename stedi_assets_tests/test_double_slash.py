@@ -8,11 +8,11 @@ import boto3
 import pytest
 
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.landing.layout import landed_objects
 from stedi_assets.landing.reader import read_landed
 from stedi_assets.settings import Settings
 from stedi_assets.tables.schemas import ENTITIES
 from stedi_assets_tests import reference
+from stedi_assets_tests.conftest import listed_objects
 from stedi_assets_tests.odd_data import DATES, reading_line
 
 
@@ -44,7 +44,7 @@ def test_objects_whose_keys_have_empty_parts_are_read(lake, store):
     objects = {f"{folder}/{name}": reading_line(n).encode() for n, name in enumerate(names)}
     for key, body in objects.items():
         store.client.put_object(Bucket="moto", Key=store.settings.key(key), Body=body)
-    listed = landed_objects(store, "accelerometer", DATES[0])
+    listed = listed_objects(store, "accelerometer", DATES[0])
     spark = lake.pipeline.lakehouse.spark_session
     rows = read_landed(spark, store, ENTITIES["accelerometer"], listed).frame.collect()
     expected = [

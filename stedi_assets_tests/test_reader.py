@@ -15,11 +15,11 @@ from stedi_assets.errors import StediError
 from stedi_assets.lakehouse.client import PreconditionError
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.landing import exact_reader, reader
-from stedi_assets.landing.layout import landed_objects
 from stedi_assets.landing.object_text import UnreadableError, unzipped
 from stedi_assets.landing.reader import read_landed
 from stedi_assets.tables.schemas import ENTITIES
 from stedi_assets_tests import reference
+from stedi_assets_tests.conftest import listed_objects
 from stedi_assets_tests.odd_data import DATES, fuzzed_object, reading_line
 
 ENTITY = ENTITIES["accelerometer"]
@@ -39,7 +39,7 @@ def rows(lake, spark) -> Callable[..., Counter]:
 
     def read(on: ObjectStore | None = None, exactly: bool = False) -> Counter:
         on = on or lake.lake
-        objects = landed_objects(on, ENTITY.name, DATES[0])
+        objects = listed_objects(on, ENTITY.name, DATES[0])
         found, of_copies = (
             Counter(
                 map(tuple, read_landed(spark, on, ENTITY, objects, exactly, copied).frame.collect())
@@ -176,7 +176,7 @@ def test_keys_that_may_read_nothing_fail_and_make_no_row(lake, rows, refusing):
 def test_what_was_listed_and_vanished_is_listed_again(lake, spark, name, copied):
     """Without its rows the date would look as if it had been read."""
     lake.put({f"{FOLDER}/{one}": GOOD for one in ("b.bz2", name)})
-    objects = landed_objects(lake.lake, ENTITY.name, DATES[0])
+    objects = listed_objects(lake.lake, ENTITY.name, DATES[0])
     lake.remove(f"{FOLDER}/{name}")
     with pytest.raises(PreconditionError):
         read_landed(spark, lake.lake, ENTITY, objects, copied=copied)
@@ -244,7 +244,7 @@ def test_memory_does_not_grow_with_an_object(lake, spark, monkeypatch):
     monkeypatch.setattr(exact_reader, "text_chunks", chunks)
     monkeypatch.setattr(exact_reader, "_BATCH_ROWS", 500)
     lake.put({f"{FOLDER}/odd name": GOOD})
-    objects = landed_objects(lake.lake, ENTITY.name, DATES[0])
+    objects = listed_objects(lake.lake, ENTITY.name, DATES[0])
     tracemalloc.start()
     frame = read_landed(spark, lake.lake, ENTITY, objects).frame
     most = tracemalloc.get_traced_memory()[1]
@@ -262,7 +262,7 @@ def test_fuzzed_names_and_texts_give_the_reference_rows(lake, spark, entity, see
     for size in (1, 2, 3, 8, 40):
         objects = dict(fuzzed_object(rng, entity, folder) for _ in range(size))
         lake.put(objects)
-        listed = landed_objects(lake.lake, entity, DATES[0])
+        listed = listed_objects(lake.lake, entity, DATES[0])
         frame = read_landed(spark, lake.lake, ENTITIES[entity], listed).frame
         read = Counter(map(tuple, frame.collect()))
         assert read == expected(objects, entity), sorted(objects)

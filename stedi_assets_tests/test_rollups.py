@@ -6,6 +6,7 @@ from datetime import date
 import pytest
 
 from stedi_assets.incremental.inputs import read_with_lookback
+from stedi_assets.incremental.ledger import Ledger
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, Rollup, rolled_up
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -46,7 +47,7 @@ def as_a_whole(lakehouse, rollup: Rollup) -> Counter:
 
 
 def kept(lakehouse, rollup: Rollup) -> Counter:
-    frame = rolled_up(lakehouse, rollup, lakehouse.log(rollup.source))
+    frame = rolled_up(lakehouse, rollup, lakehouse.log(rollup.source), Ledger())
     return Counter(map(tuple, frame.collect()))
 
 

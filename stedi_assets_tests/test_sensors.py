@@ -271,7 +271,7 @@ def test_nothing_is_lost_with_the_cursor_and_dagsters_database(new_lake, instanc
 def test_a_run_that_failed_three_times_is_reported_and_not_requested_again(new_lake, instance):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
-    for job in ("Lakehouse", "catch_up"):  # the refresh builds what it can, in another way
+    for job in ("Lakehouse", "catch_up"):  # it builds what it can, in another way
         for _ in range(3):
             (request,) = tick(lake, instance).run_requests
             assert request.job_name == job
@@ -414,5 +414,5 @@ def test_the_sensor_gives_up_on_a_table_of_people_that_cannot_be_written(
 
     monkeypatch.setattr(Lakehouse, "replace", failing)
     lake.put(landed("customer", DATES[0], "later", person(7, 0, T0)))
-    with pytest.raises(StediError, match="Gave up on the refresh"):
+    with pytest.raises(StediError, match="Gave up on the job catch_up"):
         until_quiet(lake, instance, most=6)

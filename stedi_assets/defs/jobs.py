@@ -24,6 +24,12 @@ from stedi_assets.tables.schemas import TABLES
 
 _LOG = logging.getLogger(__name__)
 RUN_ATTEMPTS = 3
+# What `members` of a table's ledger entries are; of pairs they are claims of devices.
+_MEMBERS = {
+    "accelerometer_trusted": "people",
+    "customers_curated": "people",
+    "step_trainer_trusted": "devices",
+}
 Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
@@ -143,8 +149,9 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
             metadata["rows_before"] = sum(file.rows for file in built.log_before.of(day))
         entry = ledger.entries.get(day)
         before = built.ledger_before.entries.get(day) if built.ledger_before else None
-        if entry and before and entry.people + before.people:
-            metadata |= {"people": entry.people, "people_before": before.people}
+        members = _MEMBERS.get(built.table.name)
+        if members and entry and before and entry.members + before.members:
+            metadata |= {members: entry.members, f"{members}_before": before.members}
         tags = {"dagster/data_version": entry.identity} if entry else {}
         events.append(
             dg.AssetMaterialization(
@@ -181,8 +188,8 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         return defs.resolve_job_def(name)
 
     def run(planned: PlannedRun) -> None:
-        name = catch_up.name if planned.is_refresh else lakehouse.name
-        attempts = 1 if planned.is_refresh else RUN_ATTEMPTS
+        name = catch_up.name if planned.is_catch_up else lakehouse.name
+        attempts = 1 if planned.is_catch_up else RUN_ATTEMPTS
         for attempt in range(1, attempts + 1):
             try:
                 with raise_interrupts():

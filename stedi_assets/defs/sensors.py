@@ -37,7 +37,7 @@ from stedi_assets.landing.listing import (
     list_landing,
 )
 from stedi_assets.spark.errors import shown_key
-from stedi_assets.tables.schemas import ENTITIES, TABLES
+from stedi_assets.tables.schemas import LANDING_TABLES, TABLES
 
 SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
@@ -122,7 +122,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     """The runs that could be requested next, the first before the others.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
-    single dates after it, and all of them the refresh, so that one bad date holds up no other.
+    single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
     """
     landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
     pending = _pending(pipeline, listing, landing)
@@ -133,14 +133,14 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     ready = {name: reasons for name, reasons in ready.items() if reasons}
     try:
         state = pipeline.state()
-    except StediError:  # a data file may be lost: the refresh lists them, a tick does not
+    except StediError:  # a data file may be lost: `catch_up` lists them, a tick does not
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
     outside = dates_outside(pipeline, stale)
     planned = plan_runs(stale, built_dates(pipeline), outside=outside)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
-    last = [PlannedRun()] if planned and not planned[-1].is_refresh else []
+    last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
     return [_run_request(run, listing, to_build) for run in [*planned, *singles, *last]]
 
@@ -148,7 +148,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
 def _landing_files(pipeline: Pipeline) -> list[list[Any]]:
     """The identities of the landing tables' files: what says who is in."""
     logs = pipeline.state(with_membership=False).logs
-    return [[f"{name}_landing", files_of(logs[f"{name}_landing"], None)] for name in ENTITIES]
+    return [[table.name, files_of(logs[table.name], None)] for table in LANDING_TABLES]
 
 
 def _pending(
@@ -193,7 +193,7 @@ def _run_request(
     """The request of a run; its tag names run and content, to count failed attempts."""
     content = hashlib.sha256(f"{run} {_content(run, listing, to_build)}".encode()).hexdigest()
     tags = {WORK_TAG: content[:20], "stedi/does": str(run)}
-    if run.is_refresh:
+    if run.is_catch_up:
         return dg.RunRequest(job_name=catch_up.name, tags=tags)
     arguments = run_arguments(run)
     tags |= arguments.get("tags", {})
@@ -223,7 +223,7 @@ def _content(run: PlannedRun, listing: LandingListing, to_build: list[list[Any]]
         if day in days
         for o in objects
     ]
-    return json.dumps([objects, to_build if run.is_refresh else []])
+    return json.dumps([objects, to_build if run.is_catch_up else []])
 
 
 def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:

@@ -53,8 +53,9 @@ def _files(pipeline: Pipeline, table: Table, days: Days) -> list[DataFile]:
 
 
 def _current_records(pipeline: Pipeline) -> "DataFrame":
-    log = pipeline.lakehouse.log(TABLES["customer_landing"])
-    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, log)
+    state = pipeline.state(with_membership=False)
+    log, ledger = state.logs["customer_landing"], state.ledgers["customer_landing"]
+    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, log, ledger)
 
 
 @dataclass(frozen=True)

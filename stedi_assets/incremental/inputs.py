@@ -40,9 +40,10 @@ def read_upstream(
     log = state.logs[upstream]
     rows = log.rows if log else 0
     if upstream == "customer_landing":
-        return rolled_up(lakehouse, CURRENT_RECORDS, log), rows
+        return rolled_up(lakehouse, CURRENT_RECORDS, log, state.ledgers[upstream]), rows
     if table.name == "customers_curated" and upstream == "accelerometer_trusted":
-        users = rolled_up(lakehouse, DATES_OF_USERS, state.logs["accelerometer_landing"])
+        source = DATES_OF_USERS.source.name
+        users = rolled_up(lakehouse, DATES_OF_USERS, state.logs[source], state.ledgers[source])
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
         return users_with_readings(users, consent(trusted, scope)).select("user"), rows

@@ -1,24 +1,24 @@
 """Reads the lake's state: logs, ledgers, membership, and data files that are lost."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import Ledger, contents_of, read_ledger
+from stedi_assets.incremental.ledger import Ledger, not_as_written, read_ledger
 from stedi_assets.incremental.membership import (
     Membership,
     compute_membership,
+    keep_membership,
     membership_key,
     read_membership,
 )
 from stedi_assets.incremental.partition_inputs import LakeState
-from stedi_assets.incremental.rollups import ROLLUP_TABLES, drop_rollups
+from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import HINT, mend_hint
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.lake_settings import salt_identity
 from stedi_assets.lakehouse.tables import THREADS, Lakehouse, ListedFile
-from stedi_assets.tables.schemas import TABLES, Table
+from stedi_assets.tables.schemas import LANDING_TABLES, TABLES, Table
 
 _NO_MEMBERSHIP = Membership("", {})
 _ALL = tuple(TABLES.values())
@@ -49,33 +49,34 @@ class LakeStateReader:
         store.check()
         with ThreadPoolExecutor(2 * THREADS) as pool:
             tables = [*_ALL, *ROLLUP_TABLES]
-            list_files = self.lakehouse.data_files
-            listed = pool.map(lambda t: list_files(t) if verify_files else None, tables)
             logs = pool.submit(self.lakehouse.refresh, tables)
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
-            hinted = dict[Table, TableLog]()
-            for table, files in zip(tables, listed, strict=True):
-                log = self.lakehouse.log(table)
-                if files and log is None:
-                    self._left_over.add(table.name)
-                if files is not None and log is not None:
-                    self._left_over.discard(table.name)
-                    if HINT in files or log.base:
-                        hinted[table] = log
-                    ledger = self.ledgers.get(table.name, Ledger())
-                    self._missing[table.name] = not_as_written(log, ledger, files)
-            list(pool.map(lambda table: mend_hint(store, table, hinted[table]), hinted))
-        lost = [self._missing.pop(table.name, None) for table in ROLLUP_TABLES]
-        if any(lost):
-            drop_rollups(self.lakehouse)
+            if verify_files:
+                # After the logs were read: what is committed in between is listed, too.
+                listed = pool.map(self.lakehouse.data_files, tables)
+                self._verify(dict(zip(tables, listed, strict=True)))
+
+    def _verify(self, listed: Mapping[Table, Mapping[str, ListedFile]]) -> None:
+        """See which tables' data files, as they are listed, are not as they were written, and
+        whether others can open the tables."""
+        hinted = dict[Table, TableLog]()
+        for table, files in listed.items():
+            log = self.lakehouse.log(table)
+            if files and log is None:
+                self._left_over.add(table.name)
+            if log is not None:
+                self._left_over.discard(table.name)
+                if HINT in files or log.base:
+                    hinted[table] = log
+                if table.name in TABLES:  # roll-ups are verified when they are read
+                    self._missing[table.name] = not_as_written(log, self.ledgers[table.name], files)
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(lambda t: mend_hint(self.lakehouse.store, t, hinted[t]), hinted))
 
     def state(self, *, with_membership: bool = True) -> LakeState:
-        """What the lake holds, as it was last read or written here.
-
-        Without membership (it needs the engine where it is not kept): of landing tables only.
-        """
+        """As of `Pipeline.state`."""
         if not self.ledgers:
             self.refresh()
         logs = {name: self.lakehouse.log(table) for name, table in TABLES.items()}
@@ -97,33 +98,33 @@ class LakeStateReader:
 
     def _membership_of(self, logs: dict[str, TableLog | None]) -> Membership:
         key = membership_key(logs, self.lakehouse.store.settings.consent_scope)
-        if not any(logs[name] for name in logs if name.endswith("_landing")):
+        if not any(logs[table.name] for table in LANDING_TABLES):
             return Membership(key, {})  # nothing has landed: there are no members
-        if self._membership.key != key:
+        if self._membership.key != key or not self._membership.sound:
             kept = read_membership(self.lakehouse, key)
             self._membership = kept or self._computed_membership(logs)
         return self._membership
 
     def _computed_membership(self, logs: dict[str, TableLog | None]) -> Membership:
+        """Compute the membership; kept where the files that it follows from are as written."""
         scope = self.lakehouse.store.settings.consent_scope
-        try:
-            return compute_membership(self.lakehouse, logs, scope)
-        except StediError:  # perhaps a file of a roll-up is lost: rebuild all of them
-            drop_rollups(self.lakehouse)
-            return compute_membership(self.lakehouse, logs, scope)
+        membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
+        wrong = self.files_not_as_written(LANDING_TABLES, logs)
+        self._missing |= wrong
+        if wrong:
+            return replace(membership, sound=False)
+        keep_membership(self.lakehouse, membership)
+        return membership
 
-
-def not_as_written(
-    log: TableLog, ledger: Ledger, listed: Mapping[str, ListedFile]
-) -> frozenset[str]:
-    """The data files of a table that S3 did not list with the size that the log says, and those
-    of partitions of which some file's etag is another than when it was written."""
-    wrong = {f.path for f in log.files if f.path not in listed or listed[f.path].bytes != f.bytes}
-    for key in ledger.entries:
-        entry = ledger.valid_entry(key, log)
-        paths = [file.path for file in log.of(key)]
-        if not entry or not entry.contents or not wrong.isdisjoint(paths):
-            continue
-        if entry.contents != contents_of({path: listed[path].etag for path in paths}):
-            wrong.update(paths)
-    return frozenset(wrong)
+    def files_not_as_written(
+        self, tables: Collection[Table], logs: Mapping[str, TableLog | None]
+    ) -> dict[str, frozenset[str]]:
+        """The data files that are now not as they were written, of those tables that have any."""
+        known = {table.name: log for table in tables if (log := logs[table.name])}
+        with ThreadPoolExecutor(THREADS) as pool:
+            listed = pool.map(lambda name: self.lakehouse.data_files(TABLES[name]), known)
+            wrong = {
+                name: not_as_written(log, self.ledgers[name], files)
+                for (name, log), files in zip(known.items(), listed, strict=True)
+            }
+        return {name: paths for name, paths in wrong.items() if paths}

@@ -18,6 +18,7 @@ from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, NotModifiedError, PreconditionError
 from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.tables import ListedFile
 from stedi_assets.tables.schemas import Table
 
 # A partition of a table: its ingest date, or None for the whole of an unpartitioned table.
@@ -45,7 +46,7 @@ class LedgerEntry:
     rows: int = 0
     objects: int = 0  # landed objects that were read, of a landing table
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
-    people: int = 0  # whose readings are in it, of a trusted table
+    members: int = 0  # how many people or devices membership has in it
     run_id: str = ""
     # The landed objects that S3 did not give, by `refused_keys`: rows change without the objects.
     refused: str = ""
@@ -89,8 +90,23 @@ def files_of(log: TableLog | None, key: PartitionKey) -> str:
 
 def contents_of(etags: Mapping[str, str]) -> str:
     """The identity of what data files hold, from their etags by their paths."""
-    # Not every server quotes them in an answer to a put and in a listing alike.
-    return fingerprint([path, etag.strip('"')] for path, etag in etags.items())
+    return fingerprint(etags.items())
+
+
+def not_as_written(
+    log: TableLog, ledger: Ledger, listed: Mapping[str, ListedFile]
+) -> frozenset[str]:
+    """The data files of a table that S3 did not list with the size that the log says, and those
+    of partitions of which some file's etag is another than when it was written."""
+    wrong = {f.path for f in log.files if f.path not in listed or listed[f.path].bytes != f.bytes}
+    for key in ledger.entries:
+        entry = ledger.valid_entry(key, log)
+        paths = [file.path for file in log.of(key)]
+        if not entry or not entry.contents or not wrong.isdisjoint(paths):
+            continue
+        if entry.contents != contents_of({path: listed[path].etag for path in paths}):
+            wrong.update(paths)
+    return frozenset(wrong)
 
 
 def _path(table: Table) -> str:
@@ -126,7 +142,7 @@ def _entry(kept: Mapping[str, Any]) -> LedgerEntry:
         entry,
         inputs=dict(entry.inputs),
         rows=int(entry.rows),
-        people=int(entry.people),
+        members=int(entry.members),
         objects=int(entry.objects),
         newest_object=float(entry.newest_object),
     )
@@ -158,4 +174,7 @@ def record(
             ledger = read_ledger(store, table)
         else:
             return replace(ledger, table_id=table_id, entries=merged, etag=etag)
-    raise StediError(f"The ledger of {table.name} is written by others all the time: run again.")
+    raise StediError(
+        f"{table.name} was written, its ledger was not: others write that all the time. `stedi"
+        " catch-up` builds again what has no entry."
+    )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from stedi_assets.incremental.ledger import PartitionKey, files_of, fingerprint
+from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fingerprint
 from stedi_assets.incremental.rollups import (
     CURRENT_RECORDS,
     DATES_OF_DEVICES,
@@ -22,25 +22,26 @@ from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.tables import Lakehouse, Logs
 from stedi_assets.spark.errors import redact_engine_errors
 from stedi_assets.tables.rules import consent, consents, current_records, device_owners
-from stedi_assets.tables.schemas import ENTITIES
+from stedi_assets.tables.schemas import LANDING_TABLES
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 MEMBERSHIP_PATH = "_stedi/membership.json"
 _UNSIGNED = 2**64 - 1
-_SOURCES = tuple(f"{entity}_landing" for entity in ENTITIES)
 
 
 @dataclass(frozen=True)
 class Membership:
     """For every table and partition: how many people or devices are in, and a hash of them.
 
-    key: of the landing tables' files that it follows from.
+    key: of the landing tables' files that it follows from; sound: whether these were as they were
+    written.
     """
 
     key: str
     sets: Mapping[str, Mapping[PartitionKey, tuple[int, str]]]
+    sound: bool = True
 
     def of(self, table: str, key: PartitionKey) -> tuple[int, str]:
         """How many are in a table's partition, and their hash; (0, "") where there are none."""
@@ -53,7 +54,7 @@ class Membership:
 
 def membership_key(logs: Logs, consent_scope: str) -> str:
     """What a membership follows from: the landing tables' files, and the scope of consent."""
-    sources = [f"{name} {files_of(logs[name], None)}" for name in _SOURCES]
+    sources = [f"{table.name} {files_of(logs[table.name], None)}" for table in LANDING_TABLES]
     return fingerprint([*sources, consent_scope])
 
 
@@ -76,18 +77,26 @@ def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
     return Membership(key, sets) if document.get("key") == key else None
 
 
-def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> Membership:
-    """Compute the membership from the landing tables, and keep it.
+def compute_membership(
+    lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger], consent_scope: str
+) -> Membership:
+    """Compute the membership from the landing tables.
 
-    logs: of the landing tables; the roll-ups are brought up to date with them.
+    logs, ledgers: of the landing tables; the roll-ups are brought up to date with them. StediError
+    where the engine or S3 fails.
     """
     with redact_engine_errors("Computing membership"):
-        rows = _sets(lakehouse, logs, consent_scope).collect()
+        rows = _sets(lakehouse, logs, ledgers, consent_scope).collect()
     sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
     for table, day, people, left, right in rows:
         hashed = f"{left & _UNSIGNED:016x}{right & _UNSIGNED:016x}"
         sets.setdefault(table, {})[day] = (people, hashed)
-    membership = Membership(membership_key(logs, consent_scope), sets)
+    return Membership(membership_key(logs, consent_scope), sets)
+
+
+def keep_membership(lakehouse: Lakehouse, membership: Membership) -> None:
+    """Keep a membership for its key, in the place of the one that was kept."""
+    sets = membership.sets
     lakehouse.store.put_json(
         MEMBERSHIP_PATH,
         {
@@ -95,7 +104,6 @@ def compute_membership(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> 
             "sets": {t: {str(d or "all"): s for d, s in days.items()} for t, days in sets.items()},
         },
     )
-    return membership
 
 
 def users_with_readings(dates_of_users: "DataFrame", consenting: "DataFrame") -> "DataFrame":
@@ -110,13 +118,20 @@ def users_with_readings(dates_of_users: "DataFrame", consenting: "DataFrame") ->
     )
 
 
-def _sets(lakehouse: Lakehouse, logs: Logs, consent_scope: str) -> "DataFrame":
+def _sets(
+    lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger], consent_scope: str
+) -> "DataFrame":
     """One row a table and partition: table, ingest_date, people, and two hashes of who they are."""
     from pyspark.sql import functions as F
 
     rollups = (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
     with ThreadPoolExecutor(len(rollups)) as pool:  # each is a small write or two
-        frames = pool.map(lambda r: rolled_up(lakehouse, r, logs[r.source.name]), rollups)
+        sources = [rollup.source.name for rollup in rollups]
+        frames = pool.map(
+            lambda rollup, name: rolled_up(lakehouse, rollup, logs[name], ledgers[name]),
+            rollups,
+            sources,
+        )
         customers, users, devices = frames
     people = logs["customer_landing"]
     rows = people.rows if people else 0

@@ -15,7 +15,7 @@ from stedi_assets.lakehouse.dates import TimeInterval, merged, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.landing.listing import LandingListing
-from stedi_assets.tables.schemas import Table
+from stedi_assets.tables.schemas import LANDING_TABLES, Table
 
 Inputs = dict[str, str]  # what is read -> its identity
 Limits = tuple[int, int]  # bytes of a landed object's text, and of a record, that are read at most
@@ -77,7 +77,7 @@ def listed_inputs(
 
 def inputs_of(state: LakeState, table: Table) -> dict[PartitionKey, Inputs]:
     """What every partition of a table past the landing zone would be built from now."""
-    if not any(state.exists(name) for name in state.logs if name.endswith("_landing")):
+    if not any(state.exists(table.name) for table in LANDING_TABLES):
         return {}
     inputs = _INPUTS[table.name](state)
     return {
@@ -97,22 +97,20 @@ def _customers_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
     return {
         None: {
             "customer_trusted": state.identity("customer_trusted", None),
-            "accelerometer_trusted": state.membership.identity("customers_curated", None),
+            "members": state.membership.identity("customers_curated", None),
         }
     }
 
 
 def _accelerometer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
-    return _readings(state, "accelerometer_landing", "accelerometer_trusted", "customer_trusted")
+    return _readings(state, "accelerometer_landing", "accelerometer_trusted")
 
 
 def _step_trainer_trusted(state: LakeState) -> dict[PartitionKey, Inputs]:
-    return _readings(state, "step_trainer_landing", "step_trainer_trusted", "customers_curated")
+    return _readings(state, "step_trainer_landing", "step_trainer_trusted")
 
 
-def _readings(
-    state: LakeState, source: str, table: str, members: str
-) -> dict[PartitionKey, Inputs]:
+def _readings(state: LakeState, source: str, table: str) -> dict[PartitionKey, Inputs]:
     """A trusted table of readings: its date's, earlier ones that it may repeat, and its members."""
     log = state.logs[source]
     times = _times(log)
@@ -123,7 +121,7 @@ def _readings(
             "earlier dates": fingerprint(
                 [str(e), state.identity(source, e)] for e in earlier.get(day, ())
             ),
-            members: state.membership.identity(table, day),
+            "members": state.membership.identity(table, day),
         }
         for day in (log.by_date if log else ())
         if day
@@ -146,7 +144,7 @@ def _machine_learning_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
         inputs[day] = {
             **{name: state.identity(name, day) for name in names},
             "earlier dates": fingerprint([n, str(e), state.identity(n, e)] for n, e in halves),
-            "customers_curated": fingerprint(owners),
+            "members": fingerprint(owners),
             "salt": state.salt,
         }
     return inputs

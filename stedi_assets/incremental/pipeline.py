@@ -1,11 +1,10 @@
 """Builds partitions: reads a table's inputs as they are at one moment, computes, writes, records.
 
-The IO manager and the refresh both go through here, so there is one way in which a partition is
-built and entered into the ledger.
+The IO manager and the job `catch_up` both go through here, so there is one way in which a
+partition is built and entered into the ledger.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
-from stedi_assets.incremental.lake_state_reader import LakeStateReader, not_as_written
+from stedi_assets.incremental.lake_state_reader import LakeStateReader
 from stedi_assets.incremental.ledger import (
     Ledger,
     LedgerEntry,
@@ -36,11 +35,11 @@ from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import TableLog
-from stedi_assets.lakehouse.tables import THREADS, EngineError, Lakehouse
+from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
-from stedi_assets.tables.schemas import TABLES, Table
+from stedi_assets.tables.schemas import LANDING_TABLES, TABLES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -91,9 +90,11 @@ class Pipeline:
         self._reader.refresh(verify_files=verify_files)
 
     def state(self, *, with_membership: bool = True) -> LakeState:
-        """What the lake holds, as it was last read or written here.
+        """What the lake holds, as it was last read or written here; read now where it never was.
 
-        Without membership (it needs the engine where it is not kept): of landing tables only.
+        Without membership: enough for landing tables. With it, where it is not kept for the landing
+        tables' files, it is computed: the engine is started, roll-ups and membership are written,
+        and StediError where the engine or S3 fails.
         """
         return self._reader.state(with_membership=with_membership)
 
@@ -127,7 +128,8 @@ class Pipeline:
     def compute(self, table: Table, **inputs: Batch) -> Batch:
         """A table's rows from its inputs, by its function in `tables/`.
 
-        inputs: the upstream tables by name; of a landing table, `records`.
+        inputs: the upstream tables by name; of a landing table, `records`. The batch has the first
+        one's state: the lake may not be refreshed between reading them.
         """
         function = table_functions(self.settings)[table.name]
         frame = function(**{name: batch.frame for name, batch in inputs.items()})
@@ -146,9 +148,13 @@ class Pipeline:
     ) -> TableLog:
         """Replace dates of a table (None: all of it) by a batch, and enter them into the ledger.
 
-        InputsChangedError where another run wrote them, or what they are made of, since the batch
-        was read: nothing is written then. A date gets no entry where an object of it was written
+        The table's log after the commit. A date gets no entry where an object of it was written
         since it was listed: what was read may have been another than what is there now.
+
+        InputsChangedError where another run wrote them, or what they are made of, since the batch
+        was read, EngineError where the engine fails: nothing is written then. StediError where S3
+        fails, the lock is lost or the ledger cannot be written: then the rows may be there, and
+        count as out of date.
         """
         keys: Sequence[PartitionKey] = [None]
         if days is not None:
@@ -189,15 +195,12 @@ class Pipeline:
             )
 
     def _upstream_is_as_written(self, table: Table, state: LakeState) -> bool:
-        """Whether the files that a write read are, after it, those that the upstream tables'
-        entries know: an identity follows from what was built, and not from who wrote it over."""
-        upstream = {t: log for t in table.upstream if (log := state.logs[t])}
-        with ThreadPoolExecutor(THREADS) as pool:
-            listed = pool.map(lambda name: self.lakehouse.data_files(TABLES[name]), upstream)
-            return not any(
-                not_as_written(log, state.ledgers[name], files)
-                for (name, log), files in zip(upstream.items(), listed, strict=True)
-            )
+        """Whether the files that a write read are, after it, those that the ledgers know: an
+        identity follows from what was built, and not from who wrote it over."""
+        read = {TABLES[name] for name in table.upstream}
+        if table.upstream != ("customer_landing",):
+            read.update(LANDING_TABLES)  # by the roll-ups, and for the membership
+        return state.membership.sound and not self._reader.files_not_as_written(read, state.logs)
 
     def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
         """The dates of a landing table's batch with an object that was written after its listing.
@@ -288,7 +291,7 @@ def _entries(
             rows=sum(f.rows for f in files),
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
-            people=batch.state.membership.of(table.name, key)[0],
+            members=batch.state.membership.of(table.name, key)[0],
             refused=refused_keys(o.key for o in objects if o in refused),
             run_id=run_id,
         )

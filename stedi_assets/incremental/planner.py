@@ -17,23 +17,23 @@ from stedi_assets.incremental.partition_inputs import (
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, days_between, described
 from stedi_assets.landing.listing import LandingListing
-from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
+from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 Reasons = dict[PartitionKey, str]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One run: the whole graph over a range of ingest dates; without dates, a refresh.
+    """One run: the whole graph over a range of ingest dates; without dates, the job `catch_up`.
 
-    A refresh builds whatever is out of date, of any table and date, in one run.
+    That builds whatever is out of date, of any table and date, in one run.
     """
 
     start: date | None = None
     end: date | None = None
 
     @property
-    def is_refresh(self) -> bool:
+    def is_catch_up(self) -> bool:
         """Whether the run looks itself for what is out of date."""
         return self.start is None
 
@@ -43,7 +43,7 @@ class PlannedRun:
         return [] if self.start is None or self.end is None else days_between(self.start, self.end)
 
     def __str__(self) -> str:
-        return "the refresh" if self.is_refresh else f"all tables for {described(self.days)}"
+        return "the job catch_up" if self.is_catch_up else f"all tables for {described(self.days)}"
 
 
 def out_of_date(state: LakeState, table: Table, listing: LandingListing | None = None) -> Reasons:
@@ -97,8 +97,7 @@ def _changed(before: Mapping[str, str], now: Inputs) -> str:
 
 def landing_out_of_date(state: LakeState, listing: LandingListing) -> dict[str, Reasons]:
     """What is out of date of the landing tables, by table; {}: nothing."""
-    names = [f"{entity}_landing" for entity in ENTITIES]
-    reasons = {name: out_of_date(state, TABLES[name], listing) for name in names}
+    reasons = {table.name: out_of_date(state, table, listing) for table in LANDING_TABLES}
     return {name: of_table for name, of_table in reasons.items() if of_table}
 
 
@@ -119,12 +118,13 @@ def plan_runs(
     """The runs to do next, in order.
 
     Dates that were never built are run as assets, a contiguous range of them at a time; so is a
-    single range of dates with other readings. Everything else is one refresh: after a change of
-    people any date may be out of date. It is all there is to do where only customers landed, or
-    where there are rows of dates that no partition is of: with these the checks of a run fail.
+    single range of dates with other readings. Everything else is one run of the job `catch_up`:
+    after a change of people any date may be out of date. It is all there is to do where only
+    customers landed, or where there are rows of dates that no partition is of: with these the
+    checks of a run fail.
 
     stale: what is out of date, by table; built: the dates that some landing table has files or an
-    entry of; left: dates that are left to the refresh: that failed; outside: that no partition is
+    entry of; left: dates that are left to that job: that failed; outside: that no partition is
     of.
     """
     if outside:

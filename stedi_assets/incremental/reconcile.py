@@ -24,7 +24,7 @@ from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_key
-from stedi_assets.tables.schemas import BUILD_ORDER, ENTITIES, TABLES, Table
+from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
 # A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
@@ -44,7 +44,7 @@ class BuiltTable:
 
 @dataclass
 class BuildResult:
-    """What a refresh did, and what it could not do: a line for each."""
+    """What was built, and what it could not do: a line for each."""
 
     built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
@@ -71,7 +71,8 @@ def build_out_of_date(
 ) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
-    say: takes a line about what is built and why.
+    say: takes a line about what is built and why. What could not be built is in the result;
+    StediError where S3 or the engine does not answer at all.
     """
     result = BuildResult()
     pipeline.refresh(verify_files=True)
@@ -147,11 +148,12 @@ def _listed(pipeline: Pipeline) -> LandingListing:
     store = pipeline.lakehouse.store
     listing = list_landing(store)
     refused = [
-        ((entity, day), landed_object.key)
-        for entity in ENTITIES
-        for day, entry in pipeline.ledger(TABLES[f"{entity}_landing"]).entries.items()
+        ((table.entity.name, day), landed_object.key)
+        for table in LANDING_TABLES
+        if table.entity
+        for day, entry in pipeline.ledger(table).entries.items()
         if day and entry.refused
-        for landed_object in listing.objects.get((entity, day), ())
+        for landed_object in listing.objects.get((table.entity.name, day), ())
         if entry.lacks(landed_object.key)
     ]
 
@@ -171,11 +173,10 @@ def _listed(pipeline: Pipeline) -> LandingListing:
 def built_dates(pipeline: Pipeline) -> set[date]:
     """The ingest dates that some landing table has files or, in its ledger, an entry of."""
     state = pipeline.state(with_membership=False)
-    names = [f"{entity}_landing" for entity in ENTITIES]
     days: set[PartitionKey] = set()
-    for name in names:
-        log = state.logs[name]
-        days.update(state.ledgers[name].entries, log.by_date if log else ())
+    for table in LANDING_TABLES:
+        log = state.logs[table.name]
+        days.update(state.ledgers[table.name].entries, log.by_date if log else ())
     return {day for day in days if day}
 
 
@@ -217,16 +218,19 @@ def catch_up(
                     planned = [PlannedRun(day, day) for day in planned_run.days] + planned
         stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
+        left = "; ".join(f"{name} {_described(reasons)}" for name, reasons in stale.items())
         raise StediError(
-            f"Still behind after {MAX_ROUNDS} rounds: data arrives faster than it is processed."
+            f"Still out of date after {MAX_ROUNDS} rounds, perhaps since data lands faster than"
+            f" it is processed: {left}. Run `stedi catch-up` again."
         )
     for name in listing.misplaced:
         say(f"Ignored, not in an ingest_date= folder with a valid date: {shown_key(name)}")
     for line in failed.values():
         say(line)
     if failed:
+        count = f"{len(failed)} runs" if len(failed) > 1 else "1 run"
         raise StediError(
-            f"{len(failed)} runs failed (listed above); the others were done. Fix the cause and run"
-            " `stedi catch-up` again."
+            f"{count} failed (listed above); everything else is done. Fix the cause and run `stedi"
+            " catch-up` again."
         )
     return runs

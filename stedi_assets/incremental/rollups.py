@@ -3,17 +3,18 @@
 A roll-up is a Delta table under `_stedi/rollups/`: what a landing table's rows come down to. It is
 brought up to date when it is read. One that cannot replace a date by itself leaves the newest date
 out, which is written often, and is read together with that date's rows. Its manifest says, date by
-date, from which data files it was made, and which files that made: everything else is rebuilt, so
-a lost or foreign roll-up is never used.
+date, from which data files it was made, and which files with which etags that made: everything else
+is rebuilt, so a lost or foreign roll-up is never used. Where a source's files are not as they were
+written, the roll-up that was made of them has no manifest.
 """
 
 import json
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from stedi_assets.incremental.ledger import files_of
+from stedi_assets.incremental.ledger import Ledger, files_of, not_as_written
 from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import on_days
@@ -144,29 +145,29 @@ ROLLUPS = {r.table.name: r for r in (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_D
 ROLLUP_TABLES = tuple(rollup.table for rollup in ROLLUPS.values())
 
 
-def rolled_up(lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None) -> "DataFrame":
-    """The whole source table at a version of its log, reduced; no rows where there is no table."""
+def rolled_up(
+    lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None, ledger: Ledger
+) -> "DataFrame":
+    """The whole source table at a version of its log, reduced; no rows where there is no table.
+
+    ledger: the source's, by which it is seen whether its files are as they were written. The
+    roll-up is written where it is not up to date. StediError where the engine or S3 fails.
+    """
     if log is None or not log.files:
         spark = lakehouse.spark_session
         return spark.createDataFrame([], spark_schema(rollup.table.columns))
     if rollup.by_month:
-        return _up_to_date(lakehouse, rollup, log, set(log.by_date))
+        return _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date))
     newest = max((day for day in log.by_date if day), default=None)
     if len(log.by_date) < 2 or newest is None:
         return rollup.reduce(lakehouse.read(rollup.source, log=log))
-    older = _up_to_date(lakehouse, rollup, log, set(log.by_date) - {newest})
+    older = _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date) - {newest})
     rest = lakehouse.read(rollup.source, on_days([newest]), log, log.by_date[newest])
     return rollup.reduce(older.unionAll(rollup.reduce(rest)))
 
 
-def drop_rollups(lakehouse: Lakehouse) -> None:
-    """Delete every roll-up: each is rebuilt when it is next read."""
-    lakehouse.store.delete_below(ROLLUPS_FOLDER)
-    lakehouse.refresh(ROLLUP_TABLES)
-
-
-def refresh_rollups(lakehouse: Lakehouse) -> None:
-    """Remove from every existing roll-up what its source no longer holds."""
+def refresh_rollups(lakehouse: Lakehouse, ledgers: Mapping[str, Ledger]) -> None:
+    """Remove from every existing roll-up what its source no longer holds; ledgers: by table."""
     for rollup in ROLLUPS.values():
         log = lakehouse.log(rollup.source)
         if lakehouse.log(rollup.table) is None:
@@ -177,48 +178,74 @@ def refresh_rollups(lakehouse: Lakehouse) -> None:
             lakehouse.store.delete([rollup.manifest])
             lakehouse.refresh([rollup.table])
         else:
-            rolled_up(lakehouse, rollup, log)
+            rolled_up(lakehouse, rollup, log, ledgers[rollup.source.name])
 
 
 def _up_to_date(
-    lakehouse: Lakehouse, rollup: Rollup, log: TableLog, days: Collection[date | None]
+    lakehouse: Lakehouse,
+    rollup: Rollup,
+    log: TableLog,
+    ledger: Ledger,
+    days: Collection[date | None],
 ) -> "DataFrame":
     """The roll-up of some dates, after rebuilding those that differ from the source's."""
     wanted = {str(day): files_of(log, day) for day in days if day}
-    held, etag = _read_manifest(lakehouse, rollup)
-    if held != wanted:
+    held = _read_manifest(lakehouse, rollup)
+    if held.dates != wanted:
         with write_lock(lakehouse.store, rollup.table.name):
             lakehouse.refresh([rollup.table])
-            held, etag = _read_manifest(lakehouse, rollup)  # another may have been first
-            if held != wanted:
-                _update(lakehouse, rollup, log, wanted, held)
-                _write_manifest(lakehouse, rollup, wanted, etag)
+            held = _read_manifest(lakehouse, rollup)  # another may have been first
+            if held.dates != wanted:
+                added = _update(lakehouse, rollup, log, wanted, held.dates)
+                # Not of files that somebody wrote over: with these it is made anew.
+                if not_as_written(log, ledger, lakehouse.data_files(rollup.source)):
+                    lakehouse.store.delete([rollup.manifest])
+                else:
+                    made = replace(held, dates=wanted, files={**held.files, **added})
+                    _write_manifest(lakehouse, rollup, made)
     return lakehouse.read(rollup.table)
 
 
-def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> tuple[dict[str, str], str | None]:
-    """The dates that the roll-up holds, with their source files; {} where it is not known."""
+@dataclass(frozen=True)
+class _Manifest:
+    """What a roll-up was made from, and what that made; empty where it is not known.
+
+    dates: the identity of the source's files, by ingest date; files: the etags of the roll-up's
+    data files by their paths; etag: of the manifest itself, None where there is none.
+    """
+
+    dates: dict[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    etag: str | None = None
+
+
+def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> _Manifest:
     existing = lakehouse.store.get(rollup.manifest)
     if existing is None:
-        return {}, None
+        return _Manifest()
+    unknown = _Manifest(etag=existing[1])
     try:
-        manifest: dict[str, Any] = parse_json(existing[0])
+        document: dict[str, Any] = parse_json(existing[0])
         log = lakehouse.log(rollup.table)
-        valid = log and manifest["files"] == [log.table_id, files_of(log, None)]
-        return (dict(manifest["dates"]) if valid else {}), existing[1]
+        if log is None or document["table_id"] != log.table_id:
+            return unknown
+        listed = lakehouse.data_files(rollup.table)
+        if document["files"] != {f.path: listed[f.path].etag for f in log.files}:
+            return unknown
+        return _Manifest(dict(document["dates"]), document["files"], existing[1])
     except (ValueError, TypeError, KeyError):
-        return {}, existing[1]
+        return unknown
 
 
-def _write_manifest(
-    lakehouse: Lakehouse, rollup: Rollup, dates: dict[str, str], etag: str | None
-) -> None:
+def _write_manifest(lakehouse: Lakehouse, rollup: Rollup, made: _Manifest) -> None:
+    """Say what the roll-up holds; files: also of such as have left it since."""
     log = lakehouse.log(rollup.table)
     assert log is not None, "written just now"
-    manifest = {"files": [log.table_id, files_of(log, None)], "dates": dates}
-    condition = {"IfMatch": etag} if etag else {"IfNoneMatch": "*"}
+    files = {f.path: made.files.get(f.path, "") for f in log.files}
+    document = {"table_id": log.table_id, "files": files, "dates": made.dates}
+    condition = {"IfMatch": made.etag} if made.etag else {"IfNoneMatch": "*"}
     try:
-        lakehouse.store.put(rollup.manifest, json.dumps(manifest).encode(), **condition)
+        lakehouse.store.put(rollup.manifest, json.dumps(document).encode(), **condition)
     except (PreconditionError, GoneError):  # concurrent writes: neither counts, it is rebuilt
         lakehouse.store.delete([rollup.manifest])
 
@@ -229,8 +256,11 @@ def _update(
     log: TableLog,
     wanted: dict[str, str],
     held: dict[str, str],
-) -> None:
-    """Make the changed dates' part of the roll-up anew, or all of it where that is not enough."""
+) -> dict[str, str]:
+    """Make the changed dates' part of the roll-up anew, or all of it where that is not enough.
+
+    The etags of the data files that were added, by their paths.
+    """
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
     rows_read = 0
 
@@ -250,14 +280,13 @@ def _update(
             old = lakehouse.read(rollup.table, on_days([date.fromisoformat(d) for d in kept]))
             rows = rows.unionAll(old) if made else old
         rows_read += _rows(lakehouse, rollup)
-        lakehouse.replace(rollup.table, rows, months, _MONTH.name, rows_read)
-    elif held and not held.keys() & changed:
+        return lakehouse.replace(rollup.table, rows, months, _MONTH.name, rows_read)
+    if not rollup.by_month and held and not held.keys() & changed:
         both = rollup.reduce(lakehouse.read(rollup.table).unionAll(reduced(changed)))
         rows_read += _rows(lakehouse, rollup)
-        lakehouse.replace(rollup.table, both, None, rows=rows_read)
-    else:
-        made_anew = reduced(wanted)
-        lakehouse.replace(rollup.table, made_anew, None, rows=rows_read)
+        return lakehouse.replace(rollup.table, both, None, rows=rows_read)
+    made_anew = reduced(wanted)
+    return lakehouse.replace(rollup.table, made_anew, None, rows=rows_read)
 
 
 def _rows(lakehouse: Lakehouse, rollup: Rollup) -> int:

@@ -28,6 +28,12 @@ class NotModifiedError(StediError):
     """An object is still what the reader knows."""
 
 
+_ADVICE: dict[type[StediError], str] = {
+    GoneError: "The object is gone: `stedi catch-up` builds again what lost a file.",
+    PreconditionError: "Another process changed it at the same time: run again.",
+}
+
+
 @contextmanager
 def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
     """Raise what S3 refuses as one StediError: the operation, the endpoint, what to look at.
@@ -50,11 +56,10 @@ def translate_s3_errors(client: Any, operation: str) -> Iterator[None]:
             kind = PreconditionError
         elif status == 304:
             kind = NotModifiedError
-        advice = (
+        advice = _ADVICE.get(
+            kind,
             "Check that it runs, has room on its disk, and that the keys may do this; then run"
-            " again."
-            if kind is not GoneError
-            else "The object is gone: `stedi catch-up` builds again what lost a file."
+            " again.",
         )
         endpoint = shown_address(client.meta.endpoint_url)
         raise kind(f"S3 at {endpoint} failed at {shown_key(operation)}: {what}. {advice}") from None

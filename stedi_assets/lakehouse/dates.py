@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import date, timedelta
 
 MAX_DAYS = 31
+_RANGES_SHOWN = 3
 
 TimeInterval = tuple[int, int]  # first and last moment, both included, ms since the epoch
 DateRange = tuple[date, date]  # first and last, both included
@@ -56,9 +57,9 @@ def overlap(left: Iterable[TimeInterval], right: Collection[TimeInterval]) -> bo
     return any(a <= d and c <= b for a, b in left for c, d in right)
 
 
-def described(days: Collection[date], most: int = 3) -> str:
-    """Dates for a person: ranges, and how many more."""
+def described(days: Collection[date]) -> str:
+    """Dates for a person: a few ranges, and how many more."""
     ranges = contiguous_ranges(days, max_days=100_000)
-    words = [f"{a}" if a == b else f"{a} to {b}" for a, b in ranges[:most]]
-    rest = len(days) - sum((b - a).days + 1 for a, b in ranges[:most])
+    words = [f"{a}" if a == b else f"{a} to {b}" for a, b in ranges[:_RANGES_SHOWN]]
+    rest = len(days) - sum((b - a).days + 1 for a, b in ranges[:_RANGES_SHOWN])
     return ", ".join(words) + (f" and {rest} more dates" if rest else "")

@@ -53,7 +53,10 @@ def check_lake_settings(store: "ObjectStore") -> None:
             raise _another(ours.lake, f"{theirs.get(key)} for {variable}", value)
     fingerprint = theirs.get("salt_fingerprint")
     if not is_fingerprint_of(fingerprint, ours.salt()):
-        raise _another(ours.lake, "another salt for STEDI_SUBJECT_SALT", "its own")
+        raise StediError(
+            f"{ours.lake} was built with another STEDI_SUBJECT_SALT: set the one that it was built"
+            " with, or build the tables with yours by `stedi rebuild` (every subject_id changes)."
+        )
     if isinstance(fingerprint, str):
         with contextlib.suppress(StediError):  # who may not write leaves it to one who may
             store.put_json(SETTINGS_FILE, lake_settings(ours))

@@ -184,11 +184,12 @@ class Lakehouse:
     ) -> dict[str, str]:
         """Replace the rows of some dates (None: all rows), in one atomic commit.
 
-        Rows of other dates are left out. rows: how many there are at the most, where that is known.
-        files: local ones that the rows are computed from. GoneError where one of these is gone.
-        Hold the table's `write_lock`. The data files that the commit added, their etags by their
-        paths; none where nothing changed. StediError where columns or types are not the contract's,
-        EngineError where the engine fails; nothing is committed then.
+        Hold the table's `write_lock`. Rows of other dates are left out. rows: how many there are at
+        the most, where that is known; files: local ones that the rows are computed from.
+
+        Returns the etags of the data files that the commit added, by their paths; none where
+        nothing changed. StediError where columns or types are not the contract's, EngineError where
+        the engine fails, GoneError where one of the local files is gone; nothing is committed then.
         """
         check_columns(table, frame)
         log = self.log(table)
@@ -227,7 +228,7 @@ class Lakehouse:
         # A log's folder comes before the partitions' by its name, and is long: left out.
         after = f"{folder}_delta_log/A" if table.partitioned else None
         listed = self.store.objects(folder, after=after)
-        return {e["Key"][len(folder) :]: ListedFile(e["Size"], e["ETag"]) for e in listed}
+        return {e["Key"][len(folder) :]: ListedFile(e["Size"], _bare(e["ETag"])) for e in listed}
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
@@ -261,7 +262,12 @@ def _write_and_commit(
         log = commit(store, table, log, added, removed, token)
         if log.version % CHECKPOINT_INTERVAL == 0:
             write_checkpoint(store, table)
-    return log, {file.path: file.etag for file in added}
+    return log, {file.path: _bare(file.etag) for file in added}
+
+
+def _bare(etag: str) -> str:
+    """An etag without quotes: not every server has them in a listing and after a put alike."""
+    return etag.strip('"')
 
 
 def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:

@@ -42,8 +42,8 @@ def write_lock(store: ObjectStore, name: str) -> Iterator[None]:
         held.release()
     if held.lost:
         raise StediError(
-            f"The write of {name} took so long to answer that another writer took its turn:"
-            " run it again."
+            f"Lost the write lock on {name} (its lease expired): what was written may count as out"
+            " of date. `stedi catch-up` builds that again."
         )
 
 

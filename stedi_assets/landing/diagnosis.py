@@ -42,13 +42,13 @@ class Diagnosis:
         return f"{self.reason} ({self.share:.0%} of the malformed rows), as in {self.shape}"
 
 
-def diagnose(landing: "DataFrame", entity: Entity, sample: int = _SAMPLE) -> Diagnosis | None:
+def diagnose(landing: "DataFrame", entity: Entity) -> Diagnosis | None:
     """Why most of a landing table's malformed rows are so; None where none is malformed.
 
-    sample: how many of them are looked at. The answer holds no value of a record.
+    `_SAMPLE` of them are looked at. The answer holds no value of a record.
     """
     corrupt = CORRUPT_RECORD.name
-    rows = landing.where(f"{corrupt} IS NOT NULL").select(corrupt).limit(sample).collect()
+    rows = landing.where(f"{corrupt} IS NOT NULL").select(corrupt).limit(_SAMPLE).collect()
     reasons = Counter(reason_of(row[0], entity) for row in rows)
     if not reasons:
         return None

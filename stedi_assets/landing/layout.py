@@ -9,7 +9,6 @@ from datetime import date
 from typing import Any
 
 from stedi_assets.lakehouse.client import translate_s3_errors
-from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.settings import DATE_PATTERN
 from stedi_assets.tables.schemas import ENTITIES
 
@@ -58,16 +57,6 @@ def parse_date(text: str) -> date | None:
 def is_data(name: str) -> bool:
     """Whether an object's name below its ingest date's folder says that it holds data."""
     return name != "" and not name.endswith("/") and not re.search(r"(^|/)[_.]", name)
-
-
-def landed_objects(store: ObjectStore, entity: str, ingest_date: date) -> list[LandedObject]:
-    """The objects with data that landed for an entity on a date, in the order of their keys."""
-    folder = f"landing/{entity}/ingest_date={ingest_date}/"
-    return sorted(
-        LandedObject(listed["Key"], listed["ETag"].strip('"'), listed["Size"])
-        for listed in store.objects(folder)
-        if is_data(listed["Key"][len(folder) :])
-    )
 
 
 def landed_dates(client: Any, bucket: str, prefix: str) -> dict[str, list[date]]:

@@ -24,9 +24,9 @@ def normalize_email(email: str) -> str:
     return unicodedata.normalize("NFC", email.strip(WHITE_SPACE).lower())
 
 
-def normalized_serial_number(column: str = "serialNumber") -> "Column":
-    """A serial number as it is compared and stored: trimmed."""
-    return F.btrim(F.col(column), F.lit(WHITE_SPACE))
+def normalized_serial_number() -> "Column":
+    """The column `serialNumber` as it is compared and stored: trimmed."""
+    return F.btrim(F.col("serialNumber"), F.lit(WHITE_SPACE))
 
 
 def well_formed(landing: "DataFrame") -> "DataFrame":

@@ -255,6 +255,7 @@ TABLES = {
         ),
     )
 }
+LANDING_TABLES = tuple(table for table in TABLES.values() if table.zone == "landing")
 
 # The order in which tables can be built: every table after those that it is made of.
 BUILD_ORDER = tuple(TopologicalSorter({t.name: t.upstream for t in TABLES.values()}).static_order())
