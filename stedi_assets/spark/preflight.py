@@ -38,11 +38,11 @@ def check_connect_server(address: str, seconds: float = ANSWER_SECONDS) -> None:
         channel.close()
 
 
-def check_master(address: str) -> None:
+def check_master(address: str, seconds: float = ANSWER_SECONDS) -> None:
     """StediError where nothing listens; Spark would try for a minute and print stack traces."""
     host, _, port = address.removeprefix("spark://").rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), seconds).close()
     except OSError:
         raise _no_answer("Spark master", address) from None
 
