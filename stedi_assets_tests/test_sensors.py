@@ -207,6 +207,22 @@ def test_a_run_of_another_project_is_not_ours_to_end(
     assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.STARTED
 
 
+def test_a_silent_run_of_a_job_of_an_earlier_release_is_ours_to_end(lake, instance, monkeypatch):
+    """It was killed while the release was installed, and would hold Dagster's queue for hours."""
+    run = instance.create_run_for_job(
+        lake.defs.resolve_job_def("Lakehouse"),
+        status=dg.DagsterRunStatus.STARTED,
+        tags={"dagster/code_location": "stedi_assets"},
+    )
+    earlier = run._replace(job_name="lakehouse")
+    monkeypatch.setattr(type(instance), "get_runs", lambda *_, **__: [earlier])
+    monkeypatch.setattr(liveness, "HEARTBEAT_TIMEOUT", timedelta(0))
+    here = Mock(location_name="stedi_assets")
+    monkeypatch.setattr(dg.SensorEvaluationContext, "code_location_origin", here)
+    tick(lake, instance)
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.FAILURE
+
+
 def test_misplaced_objects_are_reported_by_name_and_left_alone(new_lake, instance, capfd):
     lake = new_lake(quiet_seconds="0")
     names = ["stray.json", "ingest_date=2022-02-30/bad.json", "ingest_date=2199-01-01/late.json"]

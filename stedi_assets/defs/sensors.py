@@ -251,8 +251,8 @@ def run_in_progress(context: dg.SensorEvaluationContext) -> str | None:
 def _is_ours(context: dg.SensorEvaluationContext, run: dg.DagsterRun) -> bool:
     """Whether a run is of this project: a Dagster may have other code locations."""
     here, there = context.code_location_origin, run.tags.get(_LOCATION_TAG)
-    if here and there and here.location_name != there:
-        return False
+    if here and there:  # also of a job that an earlier release had
+        return str(here.location_name) == there
     if run.job_name.startswith(_ASSET_JOB):  # every project's has this name
         return any(key in (run.asset_selection or ()) for key in map(dg.AssetKey, TABLES))
     repository = context.repository_def
