@@ -550,6 +550,21 @@ def test_a_roll_up_is_written_over(lake):
     then_the_person_withdraws(lake)
 
 
+def test_a_data_file_that_was_written_over_is_built_again_while_another_computes_with_it(
+    lake, monkeypatch
+):
+    """Under the same identity: the other's write is not refused, and must not count."""
+    monkeypatch.setattr(Lakehouse, "drop_local_files", lambda _: None)  # both are in this process
+    three_days(lake)
+    write_over_readings(lake, "accelerometer_trusted", DATES[1])
+    other, table = as_a_new_process(lake).pipeline, TABLES["machine_learning_curated"]
+    batch = other.read_and_compute(table, [DATES[1]])
+    as_a_new_process(lake).catch_up()
+    other.write(table, [DATES[1]], batch)
+    as_a_new_process(lake).catch_up()
+    assert as_a_new_process(lake).differences() == {}
+
+
 def test_a_compaction_of_a_data_file_that_was_written_over_does_not_make_it_ours(lake):
     three_days(lake)
     table = TABLES["accelerometer_trusted"]

@@ -24,7 +24,7 @@ from stedi_assets.tables.schemas import TABLES
 
 _LOG = logging.getLogger(__name__)
 RUN_ATTEMPTS = 3
-# What `members` of a table's ledger entries are; of pairs they are claims of devices.
+# What `people` of a table's ledger entries are; of pairs they are claims of devices.
 _MEMBERS = {
     "accelerometer_trusted": "people",
     "customers_curated": "people",
@@ -150,8 +150,8 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
         entry = ledger.entries.get(day)
         before = built.ledger_before.entries.get(day) if built.ledger_before else None
         members = _MEMBERS.get(built.table.name)
-        if members and entry and before and entry.members + before.members:
-            metadata |= {members: entry.members, f"{members}_before": before.members}
+        if members and entry and before and entry.people + before.people:
+            metadata |= {members: entry.people, f"{members}_before": before.people}
         tags = {"dagster/data_version": entry.identity} if entry else {}
         events.append(
             dg.AssetMaterialization(

@@ -109,7 +109,7 @@ class LakeStateReader:
         """Compute the membership; kept where the files that it follows from are as written."""
         scope = self.lakehouse.store.settings.consent_scope
         membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
-        wrong = self.files_not_as_written(LANDING_TABLES, logs)
+        wrong = self.files_not_as_written(LANDING_TABLES, logs, self.ledgers)
         self._missing |= wrong
         if wrong:
             return replace(membership, sound=False)
@@ -117,14 +117,20 @@ class LakeStateReader:
         return membership
 
     def files_not_as_written(
-        self, tables: Collection[Table], logs: Mapping[str, TableLog | None]
+        self,
+        tables: Collection[Table],
+        logs: Mapping[str, TableLog | None],
+        ledgers: Mapping[str, Ledger],
     ) -> dict[str, frozenset[str]]:
-        """The data files that are now not as they were written, of those tables that have any."""
+        """The data files that are now not as they were written, of those tables that have any.
+
+        logs, ledgers: of one moment, or a file that was built again since is not recognized.
+        """
         known = {table.name: log for table in tables if (log := logs[table.name])}
         with ThreadPoolExecutor(THREADS) as pool:
             listed = pool.map(lambda name: self.lakehouse.data_files(TABLES[name]), known)
             wrong = {
-                name: not_as_written(log, self.ledgers[name], files)
+                name: not_as_written(log, ledgers[name], files)
                 for (name, log), files in zip(known.items(), listed, strict=True)
             }
         return {name: paths for name, paths in wrong.items() if paths}

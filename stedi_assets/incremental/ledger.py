@@ -46,7 +46,7 @@ class LedgerEntry:
     rows: int = 0
     objects: int = 0  # landed objects that were read, of a landing table
     newest_object: float = 0.0  # when the last of them landed, seconds since the epoch
-    members: int = 0  # how many people or devices membership has in it
+    people: int = 0  # that membership has in it; of step_trainer_trusted devices
     run_id: str = ""
     # The landed objects that S3 did not give, by `refused_keys`: rows change without the objects.
     refused: str = ""
@@ -142,7 +142,7 @@ def _entry(kept: Mapping[str, Any]) -> LedgerEntry:
         entry,
         inputs=dict(entry.inputs),
         rows=int(entry.rows),
-        members=int(entry.members),
+        people=int(entry.people),
         objects=int(entry.objects),
         newest_object=float(entry.newest_object),
     )

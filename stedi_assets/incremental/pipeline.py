@@ -202,7 +202,8 @@ class Pipeline:
         read = {TABLES[name] for name in table.upstream}
         if table.name != "customer_trusted":
             read.update(LANDING_TABLES)  # by the roll-ups, and for the membership
-        return state.membership.sound and not self._reader.files_not_as_written(read, state.logs)
+        wrong = self._reader.files_not_as_written(read, state.logs, state.ledgers)
+        return state.membership.sound and not wrong
 
     def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
         """The dates of a landing table's batch with an object that was written after its listing.
@@ -293,7 +294,7 @@ def _entries(
             rows=sum(f.rows for f in files),
             objects=len(objects),
             newest_object=max((batch.last_modified[o] for o in objects), default=0.0),
-            members=batch.state.membership.of(table.name, key)[0],
+            people=batch.state.membership.of(table.name, key)[0],
             refused=refused_keys(o.key for o in objects if o in refused),
             run_id=run_id,
         )
