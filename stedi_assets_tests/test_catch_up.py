@@ -1,7 +1,7 @@
 """Whatever lands, in any order, `catch_up` ends in the reference's tables, by the fewest runs."""
 
 import random
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from stedi_assets.defs import materialize
 from stedi_assets.defs.jobs import materializations
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
@@ -124,6 +125,31 @@ def test_a_partition_that_is_built_again_says_why_and_how_many_people_and_rows_i
     )
     names = ("why", "people_before", "people", "rows_before", "dagster/partition_row_count")
     assert [shown[name].value for name in names] == ["changed: members", 2, 1, 2, 1]
+
+
+@pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
+def test_a_new_date_on_which_the_process_dies_keeps_nobody_who_withdrew(lake, monkeypatch, table):
+    """A device whose clock stands still makes pairs for hours, or more than memory holds."""
+    three_days(lake)
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    lake.put(landed("step_trainer", new, "s", device(2, 3000)))
+    write = Pipeline.write
+
+    def dies(self, written, days, *more):
+        if written.name == table and new in days:
+            raise SystemExit("killed")
+        return write(self, written, days, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "write", dies)
+        with pytest.raises(SystemExit):
+            build_out_of_date(lake.pipeline)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+    lake.catch_up()
+    assert lake.differences() == {}
 
 
 @pytest.mark.slow

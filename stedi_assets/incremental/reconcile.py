@@ -71,12 +71,38 @@ def build_out_of_date(
 ) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
+    Customers and the partitions that hold rows go first: a new date that takes hours, or on which
+    the process dies each time, keeps nobody who withdrew in the others.
+
     say: takes a line about what is built and why. What could not be built is in the result;
     StediError where S3 or the engine does not answer at all.
     """
-    result = BuildResult()
     pipeline.refresh(verify_files=True)
     listing = _listed(pipeline)
+    logs = pipeline.state(with_membership=False).logs
+    first = BuildResult()
+    if any(log and log.files for name, log in logs.items() if TABLES[name].zone != "landing"):
+        first = _build_tables(pipeline, listing, run_id, say, _may_hold_people)
+    # What failed at first is still out of date: it is tried again, with all that it is made of.
+    rest = _build_tables(pipeline, listing, run_id, say, lambda *_: True)
+    return BuildResult(first.built + rest.built, rest.failures)
+
+
+def _may_hold_people(table: Table, log: TableLog | None, key: PartitionKey) -> bool:
+    """Whether people may have to leave a partition, or it says who has to; a lost table's, too."""
+    says_who = key is None or table.name == "customer_landing"
+    return says_who or log is None or bool(log.of(key))
+
+
+def _build_tables(
+    pipeline: Pipeline,
+    listing: LandingListing,
+    run_id: str,
+    say: Callable[[str], None],
+    wanted: Callable[[Table, TableLog | None, PartitionKey], bool],
+) -> BuildResult:
+    """Build the partitions that are out of date and wanted, table by table."""
+    result = BuildResult()
     for name in BUILD_ORDER:
         table = TABLES[name]
         try:
@@ -85,7 +111,9 @@ def build_out_of_date(
             assert_all_answer(pipeline)
             result.failures.append(f"{name}: {error}")
             continue
-        reasons = out_of_date(state, table, listing)
+        all_reasons = out_of_date(state, table, listing)
+        log = state.logs[name]
+        reasons = {key: why for key, why in all_reasons.items() if wanted(table, log, key)}
         if reasons:
             say(f"{name}: building {_described(reasons)}")
             _build_what_can_be(pipeline, table, reasons, run_id, result)
