@@ -22,7 +22,7 @@ from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
 from stedi_assets.errors import StediError
-from stedi_assets.incremental import inputs
+from stedi_assets.incremental import inputs, rollups
 from stedi_assets.incremental.ledger import contents_of, files_of, record
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
@@ -563,6 +563,31 @@ def test_a_data_file_that_was_written_over_is_built_again_while_another_computes
     other.write(table, [DATES[1]], batch)
     as_a_new_process(lake).catch_up()
     assert as_a_new_process(lake).differences() == {}
+
+
+def test_a_roll_ups_manifest_names_a_date_that_is_none(lake):
+    three_days(lake)
+    manifest = json.loads(lake.lake.get(rollups.DATES_OF_USERS.manifest)[0])
+    manifest["dates"]["junk"] = "x"
+    lake.lake.put(rollups.DATES_OF_USERS.manifest, json.dumps(manifest).encode())
+    then_the_person_withdraws(lake)
+
+
+def test_a_roll_ups_file_goes_after_it_was_listed(lake, monkeypatch):
+    three_days(lake)
+    read, gone = rollups._read_manifest, []
+
+    def goes(lakehouse, rollup):
+        held = read(lakehouse, rollup)
+        if rollup is rollups.DATES_OF_USERS and not gone:
+            files = keys(lake, "_stedi/rollups/dates_of_users/month=")
+            gone.extend(files)
+            lake.lake.delete(files)
+        return held
+
+    monkeypatch.setattr(rollups, "_read_manifest", goes)
+    then_the_person_withdraws(lake)
+    assert gone
 
 
 def test_a_compaction_of_a_data_file_that_was_written_over_does_not_make_it_ours(lake):

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
+from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import Ledger, not_as_written, read_ledger
 from stedi_assets.incremental.membership import (
     Membership,
@@ -47,6 +48,8 @@ class LakeStateReader:
         """
         store = self.lakehouse.store
         store.check()
+        if not self._membership.sound:
+            self._membership = _NO_MEMBERSHIP
         with ThreadPoolExecutor(2 * THREADS) as pool:
             tables = [*_ALL, *ROLLUP_TABLES]
             logs = pool.submit(self.lakehouse.refresh, tables)
@@ -100,7 +103,7 @@ class LakeStateReader:
         key = membership_key(logs, self.lakehouse.store.settings.consent_scope)
         if not any(logs[table.name] for table in LANDING_TABLES):
             return Membership(key, {})  # nothing has landed: there are no members
-        if self._membership.key != key or not self._membership.sound:
+        if self._membership.key != key:
             kept = read_membership(self.lakehouse, key)
             self._membership = kept or self._computed_membership(logs)
         return self._membership
@@ -108,7 +111,10 @@ class LakeStateReader:
     def _computed_membership(self, logs: dict[str, TableLog | None]) -> Membership:
         """Compute the membership; kept where the files that it follows from are as written."""
         scope = self.lakehouse.store.settings.consent_scope
-        membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
+        try:
+            membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
+        except StediError:  # perhaps a roll-up's file went after it was listed: it is listed again
+            membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
         wrong = self.files_not_as_written(LANDING_TABLES, logs, self.ledgers)
         self._missing |= wrong
         if wrong:

@@ -232,8 +232,9 @@ def _read_manifest(lakehouse: Lakehouse, rollup: Rollup) -> _Manifest:
         listed = lakehouse.data_files(rollup.table)
         if document["files"] != {f.path: listed[f.path].etag for f in log.files}:
             return unknown
-        return _Manifest(dict(document["dates"]), document["files"], existing[1])
-    except (ValueError, TypeError, KeyError):
+        dates = {str(date.fromisoformat(day)): of for day, of in document["dates"].items()}
+        return _Manifest(dates, document["files"], existing[1])
+    except (ValueError, TypeError, KeyError, AttributeError):
         return unknown
 
 

@@ -226,7 +226,7 @@ class Lakehouse:
         """The objects in a table's folder as S3 lists them, by their paths there."""
         folder = f"{table.path}/"
         # A log's folder comes before the partitions' by its name, and is long: left out.
-        after = f"{folder}_delta_log/A" if table.partitioned else None
+        after = f"{folder}_delta_log/A" if table.partition_column else None
         listed = self.store.objects(folder, after=after)
         return {e["Key"][len(folder) :]: ListedFile(e["Size"], _bare(e["ETag"])) for e in listed}
 
