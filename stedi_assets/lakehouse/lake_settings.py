@@ -121,6 +121,7 @@ def _scrypt(salt: str, random: bytes, cost: dict[str, int]) -> bytes:
 
 def _another(lake: str, kept: str, own: str) -> StediError:
     return StediError(
-        f"{lake} was built with {kept}, this process has {own}: set it as the lake has it, or"
-        " rebuild the tables as you are set with `stedi rebuild`."
+        f"{lake} was built with {kept}, this process has {own}: set it as the lake has it (where"
+        " the lake was begun after the UI or the daemon was started: restart these), or rebuild the"
+        " tables as you are set with `stedi rebuild`."
     )
