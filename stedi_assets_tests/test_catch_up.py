@@ -239,7 +239,7 @@ def test_a_date_that_fails_holds_up_no_other_and_is_named_at_the_end(lake):
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     lake.pipeline.write = failing_write(lake.pipeline.write, "accelerometer_landing", DATES[2])
     said: list[str] = []
-    with pytest.raises(StediError, match="2 runs failed .* everything else is done"):
+    with pytest.raises(StediError, match=r"2 runs failed .* everything else is done"):
         lake.catch_up(say=said)
     assert not any(row[0] == "p1@example.com" for row in lake.table("accelerometer_trusted"))
     del lake.pipeline.write
