@@ -78,7 +78,12 @@ def out_of_date(state: LakeState, table: Table, listing: LandingListing | None =
             reasons[key] = "its files are not those that were built"
         elif changed := _changed(entry.inputs, wanted[key]):
             reasons[key] = f"changed: {changed}"
-        elif listing and table.entity and (table.entity.name, key) in listing.given_again:
+        elif (
+            entry.refused
+            and listing
+            and table.entity
+            and (table.entity.name, key) in listing.given_again
+        ):
             reasons[key] = "S3 gives an object that it refused"
     return reasons
 
