@@ -849,6 +849,8 @@ def test_an_object_that_s3_refused_is_read_once_it_is_given(lake, monkeypatch, h
         lake.catch_up()
         assert lake.catch_up() == 0
     assert "p1@example.com" in str(lake.table("customer_trusted"))
+    commits = len(log_entries(lake, "customer_landing"))
     if how == "by hand":
         lake.materialize(DATES[2], DATES[2], "customer_landing")
     up_to_date(as_a_new_process(lake))
+    assert len(log_entries(lake, "customer_landing")) == commits + 1
