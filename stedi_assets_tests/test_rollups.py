@@ -47,7 +47,9 @@ def as_a_whole(lakehouse, rollup: Rollup) -> Counter:
 
 
 def kept(lakehouse, rollup: Rollup) -> Counter:
-    frame = rolled_up(lakehouse, rollup, lakehouse.log(rollup.source), Ledger())
+    source = rollup.source.name
+    logs, ledgers = {source: lakehouse.log(rollup.source)}, {source: Ledger()}
+    frame = rolled_up(lakehouse, rollup, logs, ledgers)
     return Counter(map(tuple, frame.collect()))
 
 

@@ -54,8 +54,7 @@ def _files(pipeline: Pipeline, table: Table, days: Days) -> list[DataFile]:
 
 def _current_records(pipeline: Pipeline) -> "DataFrame":
     state = pipeline.state(with_membership=False)
-    log, ledger = state.logs["customer_landing"], state.ledgers["customer_landing"]
-    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, log, ledger)
+    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, state.logs, state.ledgers)
 
 
 @dataclass(frozen=True)

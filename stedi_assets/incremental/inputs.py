@@ -40,10 +40,9 @@ def read_upstream(
     log = state.logs[upstream]
     rows = log.rows if log else 0
     if upstream == "customer_landing":
-        return rolled_up(lakehouse, CURRENT_RECORDS, log, state.ledgers[upstream]), rows
+        return rolled_up(lakehouse, CURRENT_RECORDS, state.logs, state.ledgers), rows
     if table.name == "customers_curated" and upstream == "accelerometer_trusted":
-        source = DATES_OF_USERS.source.name
-        users = rolled_up(lakehouse, DATES_OF_USERS, state.logs[source], state.ledgers[source])
+        users = rolled_up(lakehouse, DATES_OF_USERS, state.logs, state.ledgers)
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
         return users_with_readings(users, consent(trusted, scope)).select("user"), rows

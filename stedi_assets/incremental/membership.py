@@ -126,12 +126,7 @@ def _sets(
 
     rollups = (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
     with ThreadPoolExecutor(len(rollups)) as pool:  # each is a small write or two
-        sources = [rollup.source.name for rollup in rollups]
-        frames = pool.map(
-            lambda rollup, name: rolled_up(lakehouse, rollup, logs[name], ledgers[name]),
-            rollups,
-            sources,
-        )
+        frames = pool.map(lambda rollup: rolled_up(lakehouse, rollup, logs, ledgers), rollups)
         customers, users, devices = frames
     people = logs["customer_landing"]
     rows = people.rows if people else 0

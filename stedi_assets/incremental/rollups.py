@@ -19,7 +19,7 @@ from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import on_days
 from stedi_assets.lakehouse.delta_log import TableLog
-from stedi_assets.lakehouse.tables import Lakehouse
+from stedi_assets.lakehouse.tables import Lakehouse, Logs
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.tables.rules import (
     current_records,
@@ -146,13 +146,14 @@ ROLLUP_TABLES = tuple(rollup.table for rollup in ROLLUPS.values())
 
 
 def rolled_up(
-    lakehouse: Lakehouse, rollup: Rollup, log: TableLog | None, ledger: Ledger
+    lakehouse: Lakehouse, rollup: Rollup, logs: Logs, ledgers: Mapping[str, Ledger]
 ) -> "DataFrame":
     """The whole source table at a version of its log, reduced; no rows where there is no table.
 
-    ledger: the source's, by which it is seen whether its files are as they were written. The
-    roll-up is written where it is not up to date. StediError where the engine or S3 fails.
+    logs, ledgers: by table; by the source's it is seen whether its files are as they were written.
+    The roll-up is written where it is not up to date. StediError where the engine or S3 fails.
     """
+    log, ledger = logs[rollup.source.name], ledgers[rollup.source.name]
     if log is None or not log.files:
         spark = lakehouse.spark_session
         return spark.createDataFrame([], spark_schema(rollup.table.columns))
@@ -166,10 +167,10 @@ def rolled_up(
     return rollup.reduce(older.unionAll(rollup.reduce(rest)))
 
 
-def refresh_rollups(lakehouse: Lakehouse, ledgers: Mapping[str, Ledger]) -> None:
-    """Remove from every existing roll-up what its source no longer holds; ledgers: by table."""
+def refresh_rollups(lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger]) -> None:
+    """Remove from every existing roll-up what its source no longer holds; by table."""
     for rollup in ROLLUPS.values():
-        log = lakehouse.log(rollup.source)
+        log = logs[rollup.source.name]
         if lakehouse.log(rollup.table) is None:
             continue
         read = log is not None and len(log.by_date) >= (1 if rollup.by_month else 2)
@@ -178,7 +179,7 @@ def refresh_rollups(lakehouse: Lakehouse, ledgers: Mapping[str, Ledger]) -> None
             lakehouse.store.delete([rollup.manifest])
             lakehouse.refresh([rollup.table])
         else:
-            rolled_up(lakehouse, rollup, log, ledgers[rollup.source.name])
+            rolled_up(lakehouse, rollup, logs, ledgers)
 
 
 def _up_to_date(

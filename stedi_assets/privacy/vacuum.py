@@ -98,7 +98,8 @@ def purge(pipeline: Pipeline, retention: timedelta) -> PurgeResult:
     with _noting(result.problems, "Bringing the roll-ups up to date"):
         # A roll-up is else brought up to date when it is read, which may be never.
         pipeline.refresh()
-        refresh_rollups(pipeline.lakehouse, pipeline.state(with_membership=False).ledgers)
+        state = pipeline.state(with_membership=False)
+        refresh_rollups(pipeline.lakehouse, state.logs, state.ledgers)
     with _noting(result.warnings, "Ending uploads that were cut short"):
         _end_uploads(store, result)
     for folder in OBSOLETE_FOLDERS:
