@@ -130,6 +130,14 @@ class TestLake:
             lines = [] if say is None else say
             return catch_up(self.pipeline, run_or_fail, lines.append)
 
+    def build_what_holds_rows(self) -> None:
+        """What `stedi erase` does first; StediError where some of it fails."""
+        from stedi_assets.defs.jobs import run_here
+        from stedi_assets.incremental.reconcile import build_what_holds_rows
+
+        with dg.DagsterInstance.ephemeral() as instance:
+            build_what_holds_rows(self.pipeline, run_here(self.defs, instance), print)
+
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""
         from deltalake import DeltaTable

@@ -28,6 +28,7 @@ def execute(lake, instance: dg.DagsterInstance, request: dg.RunRequest) -> bool:
         asset_selection=request.asset_selection,
         partition_key=request.partition_key,
         tags=request.tags,
+        run_config=request.run_config,
         raise_on_error=False,
     ).success
 

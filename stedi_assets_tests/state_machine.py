@@ -43,6 +43,12 @@ from stedi_assets_tests.happenings import (
     landing_object,
 )
 
+PEOPLE = {
+    "customer_trusted": "email",
+    "customers_curated": "email",
+    "accelerometer_trusted": "user",
+}
+
 
 def compact_or_roll_back(store: Any, path: str, back: int) -> None:
     """By delta-rs, as anybody may: 0 compacts, else back by some versions if they are there."""
@@ -138,9 +144,19 @@ class World(RuleBasedStateMachine):
     def keys(self, path: str) -> list[str]:
         return [found["Key"] for found in self.lake.lake.objects(path)]
 
+    def people_left(self) -> set[str]:
+        """Who is in a table of people past the landing zone, and should not be."""
+        expected, left = self.lake.expected(), set[str]()
+        for name, column in PEOPLE.items():
+            at = TABLES[name].column_names.index(column)
+            left |= {row[at] for row in self.lake.table(name)} - {row[at] for row in expected[name]}
+        return left
+
     def must_be_right(self, how: str) -> None:
-        if how == "erase":  # it catches up first
+        if how == "erase":  # it leaves new dates to the catch-up after it
             seams.erase(self.lake)
+            assert self.people_left() == set(), "somebody who withdrew is in a table after erase"
+            self.run_catch_up()
         elif how == "sensor" and not self.lossy:  # a tick lists no data files
             self.new_dagster()  # runs that failed before are tried again
             driver.until_quiet(self.lake, self.dagster)

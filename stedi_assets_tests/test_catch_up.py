@@ -7,11 +7,13 @@ import dagster as dg
 import pytest
 
 from stedi_assets.defs import materialize
-from stedi_assets.defs.jobs import materializations
+from stedi_assets.defs.jobs import materializations, run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
+from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.tables.schemas import TABLES
+from stedi_assets_tests import seams
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
@@ -149,6 +151,33 @@ def test_a_new_date_on_which_the_process_dies_keeps_nobody_who_withdrew(lake, mo
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
     lake.catch_up()
+    assert lake.differences() == {}
+
+
+def catch_up_dying_on_new_dates(lake) -> None:
+    """Catch up in a process that dies as soon as it runs dates as assets."""
+
+    def run(planned: PlannedRun) -> None:
+        if planned.days:
+            raise seams.Killed
+        with dg.DagsterInstance.ephemeral() as instance:
+            run_here(lake.defs, instance)(planned)
+
+    catch_up(lake.pipeline, run, lambda _line: None)
+
+
+def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake):
+    three_days(lake)
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
+    with pytest.raises(seams.Killed):
+        catch_up_dying_on_new_dates(lake)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+    runs: list[str] = []
+    lake.catch_up(say=runs)
+    assert runs == [f"Running all tables for {new} …"]
     assert lake.differences() == {}
 
 

@@ -30,13 +30,22 @@ from stedi_assets.lakehouse.delta_log import entry_actions
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.privacy import unfinished, vacuum
+from stedi_assets.privacy.forget import forget
 from stedi_assets.privacy.whose_record import Person, redact
 from stedi_assets.settings import today
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests import seams
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact
-from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
+from stedi_assets_tests.test_catch_up import (
+    DATES,
+    catch_up_dying_on_new_dates,
+    device,
+    landed,
+    person,
+    phone,
+    three_days,
+)
 
 
 def decoded(key: str, body: bytes) -> str:
@@ -430,6 +439,40 @@ def test_rows_that_are_there_again_at_the_end_are_said_and_erase_takes_them_out(
     lake.remove(f"landing/accelerometer/ingest_date={DATES[1]}/again")
     run("erase", "--now")
     assert "p1@example.com" not in everything_in(lake, "")
+
+
+NEW = DATES[2] + timedelta(1)
+
+
+def test_a_new_date_that_cannot_be_built_holds_up_no_erasure(lake, dagster_home):
+    three_days(lake)
+    lake.put(landed("accelerometer", NEW, "a", phone(1, 3000), phone(2, 3000)))
+    lake.put(landed("customer", NEW, "withdrawn", person(1, 1, None)))
+    run("erase", "--now")
+    assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
+    lake.put(landed("customer", NEW, "withdrawn, too", person(2, 1, None)))
+    config = {"ops": {"erase_old_files": {"config": {"retention_days": 0}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = lake.defs.resolve_job_def("maintenance")
+        assert job.execute_in_process(instance=instance, run_config=config).success
+    assert "p2@example.com" not in everything_in(lake, "trusted", "curated")
+    assert not lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(NEW)
+
+
+def test_a_new_date_on_which_the_process_dies_keeps_nobody_in_objects_or_tables(lake):
+    three_days(lake)
+    lake.put(landed("accelerometer", NEW, "a", phone(1, 3000), phone(2, 3000)))
+    with pytest.raises(seams.Killed):
+        forget(
+            lake.pipeline,
+            "p1@example.com",
+            lake.build_what_holds_rows,
+            lambda: catch_up_dying_on_new_dates(lake),
+            list,
+        )
+    assert "p1@example.com" not in everything_in(lake, "landing/customer/")
+    assert "p1@example.com" not in everything_in(lake, "landing/accelerometer/")
+    assert all("p1@example.com" not in row for name in TABLES for row in lake.table(name))
 
 
 @pytest.mark.parametrize("command", ["forget", "rebuild"])

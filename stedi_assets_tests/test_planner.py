@@ -178,30 +178,45 @@ def landed(*days: date) -> dict[str, dict[PartitionKey, str]]:
 
 
 def test_new_dates_run_as_assets_and_scattered_changes_as_one_refresh():
-    new = plan_runs(landed(DAYS[0], DAYS[1], DAYS[3]), built=[])
+    new = plan_runs(landed(DAYS[0], DAYS[1], DAYS[3]), [], {})
     assert new == [PlannedRun(DAYS[0], DAYS[1]), PlannedRun(DAYS[3], DAYS[3])]
-    assert plan_runs(landed(DAYS[1], DAYS[4]), built=DAYS[:4]) == [PlannedRun(DAYS[4], DAYS[4])]
-    assert plan_runs(landed(DAYS[1], DAYS[3]), built=DAYS) == [PlannedRun()]
-    assert plan_runs(landed(DAYS[1], DAYS[2]), built=DAYS) == [PlannedRun(DAYS[1], DAYS[2])]
+    assert plan_runs(landed(DAYS[1], DAYS[4]), DAYS[:4], {}) == [PlannedRun(DAYS[4], DAYS[4])]
+    assert plan_runs(landed(DAYS[1], DAYS[3]), DAYS, {}) == [PlannedRun()]
+    assert plan_runs(landed(DAYS[1], DAYS[2]), DAYS, {}) == [PlannedRun(DAYS[1], DAYS[2])]
     trusted = {TRUSTED.name: {DAYS[0]: "why"}}
-    assert plan_runs(trusted, built=DAYS) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[1]), **trusted}, built=DAYS) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[4]), **trusted}, built=DAYS[:4]) == [
-        PlannedRun(DAYS[4], DAYS[4])
-    ]
-    assert plan_runs(landed(DAYS[1]), built=[], outside=[DAYS[0]]) == [PlannedRun()]
-    assert plan_runs({}, built=DAYS) == []
+    assert plan_runs(trusted, DAYS, {}) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **trusted}, DAYS, {}) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[4]), **trusted}, DAYS[:4], {}) == [PlannedRun(DAYS[4], DAYS[4])]
+    assert plan_runs(landed(DAYS[1]), [], {}, outside=[DAYS[0]]) == [PlannedRun()]
+    assert plan_runs({}, DAYS, {}) == []
 
 
 def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
     people = {"customer_landing": {DAYS[1]: "why"}}
-    assert plan_runs({**landed(DAYS[1]), **people}, built=DAYS) == [PlannedRun()]
-    assert plan_runs(people, built=[]) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[1]), **people}, built=[]) == [PlannedRun(DAYS[1], DAYS[1])]
+    assert plan_runs({**landed(DAYS[1]), **people}, DAYS, {}) == [PlannedRun()]
+    assert plan_runs(people, [], {}) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **people}, [], {}) == [PlannedRun(DAYS[1], DAYS[1])]
+
+
+def test_new_dates_wait_for_who_has_to_leave_the_others():
+    logs = Lake(DAYS[:2]).logs
+    first = [PlannedRun(only_with_rows=True), PlannedRun(DAYS[2], DAYS[2])]
+    new = landed(DAYS[2])
+    assert plan_runs(new, DAYS[:2], logs) == first[1:]
+    for stale in (
+        {"customer_landing": {DAYS[2]: "why"}},
+        {"customers_curated": {None: "why"}},
+        {TRUSTED.name: {DAYS[0]: "why"}},
+    ):
+        assert plan_runs({**new, **stale}, DAYS[:2], logs) == first
+    without_rows = {TRUSTED.name: {DAYS[3]: "why"}}
+    assert plan_runs({**new, **without_rows}, DAYS[:2], logs) == first[1:]
+    nobody = dict.fromkeys(BUILD_ORDER)
+    assert plan_runs({**new, "customer_landing": {DAYS[2]: "why"}}, [], nobody) == first[1:]
 
 
 def test_a_date_that_failed_is_left_to_the_refresh():
-    assert plan_runs(landed(DAYS[0]), built=[], left=[DAYS[0]]) == [PlannedRun()]
+    assert plan_runs(landed(DAYS[0]), [], {}, left=[DAYS[0]]) == [PlannedRun()]
 
 
 def test_ranges_are_of_consecutive_days_and_bounded():

@@ -19,7 +19,7 @@ from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import ENTITIES, TABLES
 from stedi_assets_tests import seams
 from stedi_assets_tests.conftest import TestLake
-from stedi_assets_tests.driver import tick, until_quiet
+from stedi_assets_tests.driver import execute, tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, T0, plain_objects
 from stedi_assets_tests.test_catch_up import landed, person, phone
 
@@ -114,7 +114,7 @@ def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, insta
     lake.put({"landing/customer/stray.json": b"{}"})
     requested = [request.job_name for request in until_quiet(lake, instance)]
     assert lake.differences() == {}
-    assert requested == ["Lakehouse", "Lakehouse", "catch_up"]
+    assert requested == ["Lakehouse", "catch_up", "Lakehouse"]
 
 
 def test_the_sensor_waits_for_the_quiet_period(new_lake, instance):
@@ -249,7 +249,7 @@ def test_a_tick_that_fails_half_way_loses_nothing(new_lake, instance, monkeypatc
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects())
     with monkeypatch.context() as patch:
-        patch.setattr(sensors, "plan_runs", lambda *_, **__: 1 / 0)
+        patch.setattr(sensors, "next_runs", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             tick(lake, instance)
     assert tick(lake, instance).run_requests
@@ -316,6 +316,20 @@ def test_failures_before_a_success_are_not_counted(new_lake, instance):
     assert tick(lake, instance).run_requests[0].tags == request.tags
 
 
+def test_who_withdrew_leaves_the_tables_before_a_new_date_is_run(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    lake.put(plain_objects(1, DATES[0]))
+    until_quiet(lake, instance)
+    lake.put(plain_objects(2, DATES[1]))
+    lake.put(landed("customer", DATES[1], "withdrawn", person(1, 1, None)))
+    does = [request.tags["stedi/does"] for request in until_quiet(lake, instance)]
+    assert does == [
+        "the job catch_up (customers, and what holds rows)",
+        f"all tables for {DATES[1]}",
+    ]
+    assert lake.differences() == {}
+
+
 @pytest.mark.parametrize("cursor", ["abc", " ", '{"tick": 3}', "-1", "1e3", "²"])
 def test_a_cursor_that_is_damaged_starts_anew(lake, instance, cursor):
     assert int(tick(lake, instance, cursor).cursor.split()[0]) == 1
@@ -346,6 +360,7 @@ def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):
         failure = {"tags": request.tags, "status": dg.DagsterRunStatus.FAILURE}
         instance.create_run_for_job(job, **failure)
 
+    execute(lake, instance, *tick(lake, instance).run_requests)  # the new date's customers
     for _ in range(3):
         (request,) = tick(lake, instance).run_requests
         assert request.partition_key == str(DATES[1])

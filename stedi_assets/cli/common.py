@@ -4,7 +4,7 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -19,6 +19,8 @@ from stedi_assets.settings import dagster_home, load_settings, today
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
+
+    from stedi_assets.incremental.planner import PlannedRun
 
 
 @contextmanager
@@ -137,15 +139,30 @@ def warn_outside_partitions(day: date, first: date) -> None:
 
 def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
+    from stedi_assets.incremental import reconcile
+
+    with _runs_here(pipeline) as run:
+        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True))
+
+
+def build_what_holds_rows(pipeline: Any) -> None:
+    """Bring customers and the partitions with rows up to date, in this process."""
+    from stedi_assets.incremental import reconcile
+
+    with _runs_here(pipeline) as run:
+        reconcile.build_what_holds_rows(pipeline, run, lambda line: click.echo(line, err=True))
+
+
+@contextmanager
+def _runs_here(pipeline: Any) -> "Iterator[Callable[[PlannedRun], None]]":
+    """A function that does a run in this process; StediError where it fails."""
     from stedi_assets import definitions
     from stedi_assets.defs.jobs import run_here
-    from stedi_assets.incremental import reconcile
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
-        run = run_here(defs, instance)
-        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True))
+        yield run_here(defs, instance)
 
 
 @contextmanager

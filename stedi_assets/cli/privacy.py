@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from stedi_assets.cli.common import (
+    build_what_holds_rows,
     example,
     open_checked_lake,
     open_pipeline,
@@ -21,7 +22,9 @@ from stedi_assets.errors import StediError
 @click.command(epilog=example("stedi erase", "stedi erase --now"))
 @click.option("--now", is_flag=True, help="Keep nothing, whatever STEDI_RETENTION_DAYS says.")
 def erase(now: bool) -> None:
-    """Bring all tables up to date, compact, and remove files that left the tables.
+    """Take out of the tables who withdrew, compact, and remove files that left the tables.
+
+    New dates are not built: `stedi catch-up` does that.
 
     With --now nobody must be reading an older version of a table. Files of writes that were cut
     short go when they are six hours old; how many stay till then is said. Uploads that were cut
@@ -34,7 +37,7 @@ def erase(now: bool) -> None:
 
     pipeline = open_pipeline()
     retention = timedelta(0 if now else pipeline.settings.retention_days)
-    result = erase_files(pipeline, lambda: run_catch_up(pipeline), retention)
+    result = erase_files(pipeline, lambda: build_what_holds_rows(pipeline), retention)
     click.echo(result)
     for warning in result.warnings:
         warn(warning)
@@ -103,7 +106,13 @@ def forget(yes: bool) -> None:
             " for good?",
             abort=True,
         )
-    forgotten = forget_person(pipeline, email, lambda: run_catch_up(pipeline), runs_in_progress)
+    forgotten = forget_person(
+        pipeline,
+        email,
+        lambda: build_what_holds_rows(pipeline),
+        lambda: run_catch_up(pipeline),
+        runs_in_progress,
+    )
     click.echo(forgotten.purge, err=True)
     for warning in forgotten.purge.warnings:
         warn(warning)

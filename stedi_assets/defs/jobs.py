@@ -8,6 +8,7 @@ from datetime import date
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from stedi_assets.catalog.sync import sync_lake
 from stedi_assets.defs.asset_checks import evaluations
@@ -44,21 +45,36 @@ lakehouse = dg.define_asset_job(
 )
 
 
+class WhatToBuild(dg.Config):
+    """The configuration of the job `catch_up`."""
+
+    only_with_rows: bool = Field(
+        default=False,
+        description="Only customers and partitions that hold rows: where somebody who withdrew may"
+        " be. The landing sensor and `stedi catch-up` run this before new dates.",
+    )
+
+
 @dg.op(
     pool=POOL,
     description="Builds every partition that is out of date, table by table, and checks it.",
 )
 def build_what_is_out_of_date(
-    context: dg.OpExecutionContext, pipeline: dg.ResourceParam[Pipeline]
+    context: dg.OpExecutionContext, config: WhatToBuild, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
     """Build and check every partition that is out of date; StediError where some of it failed."""
-    if failed := build_and_report(context, pipeline):
+    if failed := build_and_report(context, pipeline, config.only_with_rows):
         raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
 
 
-def build_and_report(context: dg.OpExecutionContext, pipeline: Pipeline) -> list[str]:
-    """Build, check and report every partition that is out of date; what failed, a line each."""
-    refreshed = build_out_of_date(pipeline, context.run_id, context.log.info)
+def build_and_report(
+    context: dg.OpExecutionContext, pipeline: Pipeline, only_with_rows: bool = False
+) -> list[str]:
+    """Build, check and report every partition that is out of date; what failed, a line each.
+
+    only_with_rows: as of `WhatToBuild`.
+    """
+    refreshed = build_out_of_date(pipeline, context.run_id, context.log.info, only_with_rows)
     with ThreadPoolExecutor(1) as pool:
         # At the same time: checks wait for the engine, and a year's events for Dagster's database.
         checked = pool.submit(check_tables, pipeline, _dates_by_table(refreshed.built))
@@ -165,9 +181,10 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
 
 
 def run_arguments(run: PlannedRun) -> dict[str, Any]:
-    """A run's partition or range, for `execute_in_process`."""
+    """A run's partition, range or configuration, for `execute_in_process`."""
     if run.start is None or run.end is None:
-        return {}
+        op = {"config": {"only_with_rows": run.only_with_rows}}
+        return {"run_config": {"ops": {build_what_is_out_of_date.name: op}}}
     if run.start == run.end:
         return {"partition_key": run.start.isoformat()}
     days = (run.start.isoformat(), run.end.isoformat())
@@ -193,11 +210,10 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
         for attempt in range(1, attempts + 1):
             try:
                 with raise_interrupts():
+                    arguments = run_arguments(planned)
+                    arguments["run_config"] = QUIET | arguments.get("run_config", {})
                     result = job(name).execute_in_process(
-                        run_config=QUIET,
-                        instance=instance,
-                        raise_on_error=False,
-                        **run_arguments(planned),
+                        instance=instance, raise_on_error=False, **arguments
                     )
             except Exception as error:  # not the run's: Dagster's own, or its database's
                 why = redacted_message(error)

@@ -23,9 +23,8 @@ from stedi_assets.incremental.planner import (
     Reasons,
     downstream_out_of_date,
     landing_out_of_date,
-    plan_runs,
 )
-from stedi_assets.incremental.reconcile import built_dates, dates_outside
+from stedi_assets.incremental.reconcile import built_dates, next_runs
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.landing.events import EventQueue, LandingEvents
 from stedi_assets.landing.layout import landed_dates
@@ -137,8 +136,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    outside = dates_outside(pipeline, stale)
-    planned = plan_runs(stale, built_dates(pipeline), outside=outside)
+    planned = next_runs(pipeline, stale)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
@@ -193,9 +191,9 @@ def _run_request(
     """The request of a run; its tag names run and content, to count failed attempts."""
     content = hashlib.sha256(f"{run} {_content(run, listing, to_build)}".encode()).hexdigest()
     tags = {WORK_TAG: content[:20], "stedi/does": str(run)}
-    if run.is_catch_up:
-        return dg.RunRequest(job_name=catch_up.name, tags=tags)
     arguments = run_arguments(run)
+    if run.is_catch_up:
+        return dg.RunRequest(job_name=catch_up.name, tags=tags, **arguments)
     tags |= arguments.get("tags", {})
     key = arguments.get("partition_key")
     return dg.RunRequest(job_name=lakehouse.name, partition_key=key, tags=tags)

@@ -16,6 +16,7 @@ from stedi_assets.incremental.partition_inputs import (
     listed_inputs,
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, days_between, described
+from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
@@ -26,11 +27,13 @@ Reasons = dict[PartitionKey, str]
 class PlannedRun:
     """One run: the whole graph over a range of ingest dates; without dates, the job `catch_up`.
 
-    That builds whatever is out of date, of any table and date, in one run.
+    That builds whatever is out of date, of any table and date, in one run; with only_with_rows
+    just what may keep somebody in who withdrew (`may_hold_people`).
     """
 
     start: date | None = None
     end: date | None = None
+    only_with_rows: bool = False
 
     @property
     def is_catch_up(self) -> bool:
@@ -43,7 +46,10 @@ class PlannedRun:
         return [] if self.start is None or self.end is None else days_between(self.start, self.end)
 
     def __str__(self) -> str:
-        return "the job catch_up" if self.is_catch_up else f"all tables for {described(self.days)}"
+        if not self.is_catch_up:
+            return f"all tables for {described(self.days)}"
+        which = " (customers, and what holds rows)" if self.only_with_rows else ""
+        return f"the job catch_up{which}"
 
 
 def out_of_date(state: LakeState, table: Table, listing: LandingListing | None = None) -> Reasons:
@@ -113,24 +119,50 @@ def downstream_out_of_date(state: LakeState) -> dict[str, Reasons]:
     return {name: of_table for name, of_table in reasons.items() if of_table}
 
 
+def keeps_people(stale: Mapping[str, Reasons], logs: Mapping[str, TableLog | None]) -> bool:
+    """Whether something that is out of date may keep somebody in who has to leave.
+
+    stale: what is out of date, by table; logs: the tables'.
+    """
+    return hold_anybody(logs) and any(
+        may_hold_people(TABLES[name], logs[name], key)
+        for name, reasons in stale.items()
+        for key in reasons
+    )
+
+
+def hold_anybody(logs: Mapping[str, TableLog | None]) -> bool:
+    """Whether any table has rows, so that somebody may have to leave it."""
+    return any(log and log.files for log in logs.values())
+
+
+def may_hold_people(table: Table, log: TableLog | None, key: PartitionKey) -> bool:
+    """Whether people may have to leave a partition, or it says who has to; a lost table's, too."""
+    says_who = key is None or table.name == "customer_landing"
+    return says_who or log is None or bool(log.of(key))
+
+
 def plan_runs(
     stale: Mapping[str, Reasons],
     built: Collection[date],
+    logs: Mapping[str, TableLog | None],
     *,
     left: Collection[date] = (),
     outside: Collection[date] = (),
 ) -> list[PlannedRun]:
     """The runs to do next, in order.
 
-    Dates that were never built are run as assets, a contiguous range of them at a time; so is a
-    single range of dates with other readings. Everything else is one run of the job `catch_up`:
-    after a change of people any date may be out of date. It is all there is to do where only
-    customers landed, or where there are rows of dates that no partition is of: with these the
-    checks of a run fail.
+    Dates whose readings were never built are run as assets, a contiguous range of them at a time;
+    so is a single range of dates with other readings. Everything else is one run of the job
+    `catch_up`: after a change of people any date may be out of date. It is all there is to do
+    where only customers landed, or where there are rows of dates that no partition is of: with
+    these the checks of a run fail.
 
-    stale: what is out of date, by table; built: the dates that some landing table has files or an
-    entry of; left: dates that are left to that job: that failed; outside: that no partition is
-    of.
+    New dates wait for the part of that job that takes out who withdrew: a new date that takes
+    hours, or on which the process dies each time, keeps nobody in.
+
+    stale: what is out of date, by table; built: the dates with readings that were built; logs: the
+    tables'; left: dates that are left to that job: that failed; outside: that no partition is of.
     """
     if outside:
         return [PlannedRun()]
@@ -142,4 +174,6 @@ def plan_runs(
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
+    if new and keeps_people(stale, logs):
+        runs = [PlannedRun(only_with_rows=True), *runs]
     return runs or ([PlannedRun()] if stale else [])

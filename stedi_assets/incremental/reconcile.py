@@ -15,7 +15,10 @@ from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
     downstream_out_of_date,
+    hold_anybody,
+    keeps_people,
     landing_out_of_date,
+    may_hold_people,
     out_of_date,
     plan_runs,
 )
@@ -67,31 +70,29 @@ def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_i
 
 
 def build_out_of_date(
-    pipeline: Pipeline, run_id: str = "", say: Callable[[str], None] = lambda _line: None
+    pipeline: Pipeline,
+    run_id: str = "",
+    say: Callable[[str], None] = lambda _line: None,
+    only_with_rows: bool = False,
 ) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
     Customers and the partitions that hold rows go first: a new date that takes hours, or on which
     the process dies each time, keeps nobody who withdrew in the others.
 
-    say: takes a line about what is built and why. What could not be built is in the result;
-    StediError where S3 or the engine does not answer at all.
+    say: takes a line about what is built and why; only_with_rows: nothing else is built. What could
+    not be built is in the result; StediError where S3 or the engine does not answer at all.
     """
     pipeline.refresh(verify_files=True)
     listing = _listed(pipeline)
-    logs = pipeline.state(with_membership=False).logs
     first = BuildResult()
-    if any(log and log.files for name, log in logs.items() if TABLES[name].zone != "landing"):
-        first = _build_tables(pipeline, listing, run_id, say, _may_hold_people)
+    if hold_anybody(pipeline.state(with_membership=False).logs):
+        first = _build_tables(pipeline, listing, run_id, say, may_hold_people)
+    if only_with_rows:
+        return first
     # What failed at first is still out of date: it is tried again, with all that it is made of.
     rest = _build_tables(pipeline, listing, run_id, say, lambda *_: True)
     return BuildResult(first.built + rest.built, rest.failures)
-
-
-def _may_hold_people(table: Table, log: TableLog | None, key: PartitionKey) -> bool:
-    """Whether people may have to leave a partition, or it says who has to; a lost table's, too."""
-    says_who = key is None or table.name == "customer_landing"
-    return says_who or log is None or bool(log.of(key))
 
 
 def _build_tables(
@@ -161,14 +162,17 @@ def assert_all_answer(pipeline: Pipeline) -> None:
 def find_out_of_date(
     pipeline: Pipeline, *, verify_files: bool = True
 ) -> tuple[dict[str, Reasons], LandingListing]:
-    """What is out of date now, by table, and what has landed.
-
-    While a landing table is out of date, the others are not checked: they depend on it.
-    """
+    """What is out of date now, by table, and what has landed."""
     pipeline.refresh(verify_files=verify_files)
     listing = _listed(pipeline)
-    landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
-    return landing or downstream_out_of_date(pipeline.state()), listing
+    stale = landing_out_of_date(pipeline.state(with_membership=False), listing)
+    try:
+        state = pipeline.state()
+    except StediError:  # a data file may be lost of a landing table: who is in is not known
+        if not stale:
+            raise
+        return stale, listing
+    return stale | downstream_out_of_date(state), listing
 
 
 def _listed(pipeline: Pipeline) -> LandingListing:
@@ -198,21 +202,46 @@ def _listed(pipeline: Pipeline) -> LandingListing:
     return replace(listing, given_again=frozenset(again))
 
 
-def built_dates(pipeline: Pipeline) -> set[date]:
-    """The ingest dates that some landing table has files or, in its ledger, an entry of."""
+def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) -> set[date]:
+    """The ingest dates that some of the tables has files or, in its ledger, an entry of."""
     state = pipeline.state(with_membership=False)
     days: set[PartitionKey] = set()
-    for table in LANDING_TABLES:
+    for table in tables:
         log = state.logs[table.name]
         days.update(state.ledgers[table.name].entries, log.by_date if log else ())
     return {day for day in days if day}
 
 
-def dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
+def next_runs(
+    pipeline: Pipeline, stale: Mapping[str, Reasons], left: Collection[date] = ()
+) -> list[PlannedRun]:
+    """The runs to do next for what is out of date; left: dates as of `plan_runs`."""
+    readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
+    logs = pipeline.state(with_membership=False).logs
+    outside = _dates_outside(pipeline, stale)
+    return plan_runs(stale, built_dates(pipeline, readings), logs, left=left, outside=outside)
+
+
+def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
     """The dates that are out of date and outside the partition range: somebody else wrote them."""
     first, last = pipeline.settings.first_ingest_date, today()
     days = {day for reasons in stale.values() for day in reasons if day}
     return {day for day in days if not first <= day <= last}
+
+
+def build_what_holds_rows(
+    pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
+) -> None:
+    """Do the run that brings customers and the partitions with rows up to date, if any is not.
+
+    It is what erasure needs: new dates are left alone, so that one on which the process dies each
+    time holds up none. Arguments as of `catch_up`; StediError where some of it failed.
+    """
+    stale, _ = find_out_of_date(pipeline)
+    if keeps_people(stale, pipeline.state(with_membership=False).logs):
+        planned = PlannedRun(only_with_rows=True)
+        say(f"Running {planned} …")
+        run(planned)
 
 
 def catch_up(
@@ -227,9 +256,7 @@ def catch_up(
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        outside = dates_outside(pipeline, stale)
-        planned = plan_runs(stale, built_dates(pipeline), left=given_up, outside=outside)
-        planned = [p for p in planned if p not in failed]
+        planned = [p for p in next_runs(pipeline, stale, given_up) if p not in failed]
         if not planned:
             break
         while planned:

@@ -51,6 +51,7 @@ class _Found:
 def forget(
     pipeline: Pipeline,
     address: str,
+    build_what_holds_rows: Callable[[], object],
     catch_up: Callable[[], object],
     runs_in_progress: Callable[[], list[str]],
     command: str = "stedi forget",
@@ -61,15 +62,16 @@ def forget(
     audit row. An audit row is kept as soon as anything is changed. An order that was cut short, or
     had problems, is finished by the next one.
 
-    address: the email as typed; catch_up: brings the tables up to date, StediError where some
-    could not be; runs_in_progress: the ids of runs that may write; command: who asked, for the
-    audit row. StediError while a run is in progress, where the address is empty, or is nobody's.
+    address: the email as typed; build_what_holds_rows, catch_up: bring customers and the partitions
+    with rows, or all tables, up to date, StediError where some could not be; runs_in_progress: the
+    ids of runs that may write; command: who asked, for the audit row. StediError while a run is in
+    progress, where the address is empty, or is nobody's.
     """
     email = identity(address)
     for run in runs_in_progress():
         raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
-    found = _find(lakehouse, email, catch_up)
+    found = _find(lakehouse, email, build_what_holds_rows)
     person = found.person
     problems = [found.problem] if found.problem else []
     unread: list[str] = []  # of the last look only what cannot be read is a problem
@@ -117,15 +119,16 @@ def forget(
     return Forgotten(row.row, purge, problems)
 
 
-def _find(lakehouse: Lakehouse, email: str, catch_up: Callable[[], object]) -> _Found:
+def _find(lakehouse: Lakehouse, email: str, build_what_holds_rows: Callable[[], object]) -> _Found:
     """The person of an email and their devices, by tables, by objects, and by an unfinished order.
 
     A device counts where it is certain that nobody else's record names it. What cannot be read may
-    be such a record; where it had landed, the tables know it.
+    be such a record; where it had landed, the tables know it. They need not know new dates: one
+    that takes hours, or on which the process dies, keeps nobody's objects as they are.
     """
     nobody = without_devices(lakehouse, email)
     with suppress(Exception):  # whatever it is: reported when it is tried again
-        catch_up()
+        build_what_holds_rows()
     earlier = unfinished.read(lakehouse.store, nobody)
     left = earlier.devices if earlier else frozenset()
     known = replace(nobody, devices=left)

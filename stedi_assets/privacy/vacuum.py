@@ -72,16 +72,19 @@ class PurgeResult:
         )
 
 
-def erase(pipeline: Pipeline, catch_up: Callable[[], object], retention: timedelta) -> PurgeResult:
-    """Bring the tables up to date, then remove what left them longer ago than the retention.
+def erase(
+    pipeline: Pipeline, build_what_holds_rows: Callable[[], object], retention: timedelta
+) -> PurgeResult:
+    """Bring what holds rows up to date, then remove what left it longer ago than the retention.
 
     Whatever cannot be done holds up nothing else; it is among the result's problems.
 
-    catch_up: brings the tables up to date, StediError where some could not be.
+    build_what_holds_rows: brings customers and the partitions with rows up to date, StediError
+    where some could not be.
     """
     problems: list[str] = []
     with _noting(problems, "Bringing the tables up to date"):
-        catch_up()
+        build_what_holds_rows()
     result = purge(pipeline, retention)
     result.problems[:0] = problems
     return result
