@@ -136,7 +136,8 @@ class TestLake:
         from stedi_assets.incremental.reconcile import build_what_holds_rows
 
         with dg.DagsterInstance.ephemeral() as instance:
-            build_what_holds_rows(self.pipeline, run_here(self.defs, instance), print)
+            run = run_here(self.defs, instance)
+            build_what_holds_rows(self.pipeline, run, lambda _line: None)
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""
