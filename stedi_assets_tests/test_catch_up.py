@@ -98,6 +98,24 @@ def test_stedi_materialize_goes_on_with_what_its_own_runs_made_out_of_date(lake,
     assert lake.catch_up() == 0
 
 
+def test_stedi_materialize_takes_new_dates_in_before_a_bad_one_past_landing(lake, monkeypatch):
+    three_days(lake)
+    of_bad_date = f"{TABLES['accelerometer_trusted'].path}/ingest_date={DATES[0]}"
+    lake.lake.delete([found["Key"] for found in lake.lake.objects(of_bad_date)])
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+
+    def materialize_here(first: date, last: date) -> None:
+        if first == DATES[0]:
+            raise StediError("The run failed.")
+        lake.materialize(first, last)
+
+    monkeypatch.setattr(materialize, "_materialize", materialize_here)
+    with pytest.raises(StediError):
+        materialize.materialize_landed(lake.pipeline, print)
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(new)
+
+
 def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake):
     three_days(lake)
     tables = ("accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated")

@@ -8,7 +8,12 @@ import pytest
 from stedi_assets.incremental.ledger import Ledger, LedgerEntry, PartitionKey, files_of
 from stedi_assets.incremental.membership import Membership
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, landing_inputs
-from stedi_assets.incremental.planner import PlannedRun, out_of_date, plan_runs
+from stedi_assets.incremental.planner import (
+    PlannedRun,
+    out_of_date,
+    plan_runs,
+    what_may_hold_people,
+)
 from stedi_assets.lakehouse.dates import contiguous_ranges, described, on_days
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
 from stedi_assets.landing.layout import LandedObject
@@ -178,45 +183,68 @@ def landed(*days: date) -> dict[str, dict[PartitionKey, str]]:
 
 
 def test_new_dates_run_as_assets_and_scattered_changes_as_one_refresh():
-    new = plan_runs(landed(DAYS[0], DAYS[1], DAYS[3]), [], {})
+    new = plan_runs(landed(DAYS[0], DAYS[1], DAYS[3]), [])
     assert new == [PlannedRun(DAYS[0], DAYS[1]), PlannedRun(DAYS[3], DAYS[3])]
-    assert plan_runs(landed(DAYS[1], DAYS[4]), DAYS[:4], {}) == [PlannedRun(DAYS[4], DAYS[4])]
-    assert plan_runs(landed(DAYS[1], DAYS[3]), DAYS, {}) == [PlannedRun()]
-    assert plan_runs(landed(DAYS[1], DAYS[2]), DAYS, {}) == [PlannedRun(DAYS[1], DAYS[2])]
+    assert plan_runs(landed(DAYS[1], DAYS[4]), DAYS[:4]) == [PlannedRun(DAYS[4], DAYS[4])]
+    assert plan_runs(landed(DAYS[1], DAYS[3]), DAYS) == [PlannedRun()]
+    assert plan_runs(landed(DAYS[1], DAYS[2]), DAYS) == [PlannedRun(DAYS[1], DAYS[2])]
     trusted = {TRUSTED.name: {DAYS[0]: "why"}}
-    assert plan_runs(trusted, DAYS, {}) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[1]), **trusted}, DAYS, {}) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[4]), **trusted}, DAYS[:4], {}) == [PlannedRun(DAYS[4], DAYS[4])]
-    assert plan_runs(landed(DAYS[1]), [], {}, outside=[DAYS[0]]) == [PlannedRun()]
-    assert plan_runs({}, DAYS, {}) == []
+    assert plan_runs(trusted, DAYS) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **trusted}, DAYS) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[4]), **trusted}, DAYS[:4]) == [PlannedRun(DAYS[4], DAYS[4])]
+    assert plan_runs(landed(DAYS[1]), [], outside=[DAYS[0]]) == [PlannedRun()]
+    assert plan_runs({}, DAYS) == []
 
 
 def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
     people = {"customer_landing": {DAYS[1]: "why"}}
-    assert plan_runs({**landed(DAYS[1]), **people}, DAYS, {}) == [PlannedRun()]
-    assert plan_runs(people, [], {}) == [PlannedRun()]
-    assert plan_runs({**landed(DAYS[1]), **people}, [], {}) == [PlannedRun(DAYS[1], DAYS[1])]
+    assert plan_runs({**landed(DAYS[1]), **people}, DAYS) == [PlannedRun()]
+    assert plan_runs(people, []) == [PlannedRun()]
+    assert plan_runs({**landed(DAYS[1]), **people}, []) == [PlannedRun(DAYS[1], DAYS[1])]
 
 
 def test_new_dates_wait_for_who_has_to_leave_the_others():
-    logs = Lake(DAYS[:2]).logs
-    first = [PlannedRun(only_with_rows=True), PlannedRun(DAYS[2], DAYS[2])]
-    new = landed(DAYS[2])
-    assert plan_runs(new, DAYS[:2], logs) == first[1:]
-    for stale in (
-        {"customer_landing": {DAYS[2]: "why"}},
-        {"customers_curated": {None: "why"}},
-        {TRUSTED.name: {DAYS[0]: "why"}},
-    ):
-        assert plan_runs({**new, **stale}, DAYS[:2], logs) == first
-    without_rows = {TRUSTED.name: {DAYS[3]: "why"}}
-    assert plan_runs({**new, **without_rows}, DAYS[:2], logs) == first[1:]
-    nobody = dict.fromkeys(BUILD_ORDER)
-    assert plan_runs({**new, "customer_landing": {DAYS[2]: "why"}}, [], nobody) == first[1:]
+    new = PlannedRun(DAYS[2], DAYS[2])
+    assert plan_runs(landed(DAYS[2]), DAYS[:2]) == [new]
+    people = PlannedRun(only_with_rows=True)
+    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=True) == [people, new]
+    assert plan_runs(landed(DAYS[1]), DAYS[:2], people_first=True) == [PlannedRun(DAYS[1], DAYS[1])]
+
+
+def test_a_date_of_which_only_customers_landed_is_not_run_with_a_new_one():
+    customers = {"customer_landing": {DAYS[1]: "why", DAYS[2]: "why"}}
+    assert plan_runs({**landed(DAYS[2]), **customers}, DAYS[:1]) == [PlannedRun(DAYS[2], DAYS[2])]
+    assert plan_runs({**landed(DAYS[0]), **customers}, DAYS[:1]) == [PlannedRun()]
+
+
+def test_people_may_have_to_leave_partitions_with_rows_and_of_lost_tables_those_that_they_had():
+    lake = Lake(DAYS[:2])
+    stale: dict[str, dict[PartitionKey, str]] = {
+        "customer_landing": {DAYS[2]: "why"},
+        "accelerometer_landing": {DAYS[0]: "why", DAYS[2]: "why"},
+        "customers_curated": {None: "why"},
+        TRUSTED.name: {DAYS[1]: "why", DAYS[2]: "why"},
+        PAIRS.name: {DAYS[2]: "why"},
+    }
+    kept = {name: {k for k in keys if k != DAYS[2]} for name, keys in stale.items()}
+    kept = {name: keys for name, keys in kept.items() if keys} | {"customer_landing": {DAYS[2]}}
+
+    def found(**how: object) -> dict[str, set[PartitionKey]]:
+        state = replace(lake.state(), **how)  # type: ignore[arg-type]
+        return {name: set(keys) for name, keys in what_may_hold_people(state, stale).items()}
+
+    assert found() == kept
+    lake.logs[TRUSTED.name] = None
+    assert found() == kept
+    lake.ledgers[TRUSTED.name] = Ledger()
+    assert found() == {name: keys for name, keys in kept.items() if name != TRUSTED.name}
+    left_over = {TRUSTED.name: frozenset([None])}
+    assert found(lost_files=left_over) == kept | {TRUSTED.name: {DAYS[1], DAYS[2]}}
+    assert found(logs=dict.fromkeys(BUILD_ORDER)) == {}
 
 
 def test_a_date_that_failed_is_left_to_the_refresh():
-    assert plan_runs(landed(DAYS[0]), [], {}, left=[DAYS[0]]) == [PlannedRun()]
+    assert plan_runs(landed(DAYS[0]), [], left=[DAYS[0]]) == [PlannedRun()]
 
 
 def test_ranges_are_of_consecutive_days_and_bounded():

@@ -21,7 +21,7 @@ from stedi_assets_tests import seams
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import execute, tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, T0, plain_objects
-from stedi_assets_tests.test_catch_up import landed, person, phone
+from stedi_assets_tests.test_catch_up import failing_write, landed, person, phone, three_days
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
@@ -328,6 +328,26 @@ def test_who_withdrew_leaves_the_tables_before_a_new_date_is_run(new_lake, insta
         f"all tables for {DATES[1]}",
     ]
     assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("what", ["customers keep landing", "a partition with rows fails"])
+def test_new_dates_are_not_kept_waiting_by_what_holds_rows(new_lake, instance, monkeypatch, what):
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    if what == "a partition with rows fails":
+        lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+        failing = failing_write(lake.pipeline.write, "accelerometer_trusted", DATES[1])
+        monkeypatch.setattr(lake.pipeline, "write", failing)
+    new, runs = DATES[2] + timedelta(1), []
+    for number in range(2):
+        if what == "customers keep landing":
+            lake.put(landed("customer", DATES[2], f"c{number}", person(10 + number, 1, T0)))
+        lake.put(landed("accelerometer", new, f"a{number}", phone(2, 3000 + number)))
+        (request,) = tick(lake, instance).run_requests
+        execute(lake, instance, request)
+        runs.append(request.job_name)
+    assert runs == ["catch_up", "Lakehouse"]
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(new)
 
 
 @pytest.mark.parametrize("cursor", ["abc", " ", '{"tick": 3}', "-1", "1e3", "²"])

@@ -57,7 +57,8 @@ class WhatToBuild(dg.Config):
 
 @dg.op(
     pool=POOL,
-    description="Builds every partition that is out of date, table by table, and checks it.",
+    description="Builds every partition that is out of date, table by table, and checks it; with"
+    " only_with_rows just customers and the partitions that hold rows.",
 )
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, config: WhatToBuild, pipeline: dg.ResourceParam[Pipeline]
@@ -85,7 +86,8 @@ def build_and_report(
     for line in failed:
         context.log.error(line)
     if not failed and not refreshed.built:
-        context.log.info("All tables are up to date.")
+        nothing = "No customers or rows are" if only_with_rows else "Nothing is"
+        context.log.info(f"{nothing} out of date.")
     if refreshed.built and pipeline.settings.glue_database:
         context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
     return failed

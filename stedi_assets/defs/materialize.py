@@ -40,7 +40,9 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
     for done in range(MAX_ROUNDS):
         # What one round builds can make other dates out of date: a withdrawal does.
-        stale, _ = find_out_of_date(pipeline)
+        found, _ = find_out_of_date(pipeline)
+        # What landed first: the others depend on it, and a bad date of theirs holds up none of it.
+        stale = {name: found[name] for name in found if TABLES[name].zone == "landing"} or found
         days = {day for reasons in stale.values() for day in reasons if day}
         # A table without dates is built by a run over any.
         wanted, _ = split_dates(days or inside[-1:], settings.first_ingest_date, today())

@@ -45,8 +45,8 @@ class Maintenance(dg.Config):
 
 @dg.op(
     pool=POOL,
-    description="Builds what is out of date and holds rows, compacts, and removes files that left"
-    " the tables before the retention.",
+    description="Builds customers and partitions with rows that are out of date, compacts, and"
+    " removes files that left the tables before the retention.",
 )
 def erase_old_files(
     context: dg.OpExecutionContext, config: Maintenance, pipeline: dg.ResourceParam[Pipeline]
@@ -73,7 +73,10 @@ def daily_sweep() -> None:
     build_and_check_whole_tables()
 
 
-@dg.job(description="Vacuums every table, compacts those past landing; see STEDI_RETENTION_DAYS.")
+@dg.job(
+    description="Takes out who withdrew, compacts tables past landing, and vacuums every table; see"
+    " STEDI_RETENTION_DAYS."
+)
 def maintenance() -> None:
     """The job of `erase_old_files`."""
     erase_old_files()

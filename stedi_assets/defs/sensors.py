@@ -23,6 +23,7 @@ from stedi_assets.incremental.planner import (
     Reasons,
     downstream_out_of_date,
     landing_out_of_date,
+    what_may_hold_people,
 )
 from stedi_assets.incremental.reconcile import built_dates, next_runs
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
@@ -42,6 +43,7 @@ SECONDS = 10
 NEWEST = 20  # built dates listed in every tick; all others come round within ROUNDS ticks
 ROUNDS = 10
 WORK_TAG = "stedi/work"
+DOES_TAG = "stedi/does"
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
 MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor remembers them
 _LOCATION_TAG, _ASSET_JOB = "dagster/code_location", "__ASSET_JOB"  # of Dagster's own runs
@@ -140,7 +142,11 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
-    return [_run_request(run, listing, to_build) for run in [*planned, *singles, *last]]
+    people = _to_build(state, listing, what_may_hold_people(state, stale))
+    return [
+        _run_request(run, listing, people if run.only_with_rows else to_build)
+        for run in [*planned, *singles, *last]
+    ]
 
 
 def _landing_files(pipeline: Pipeline) -> list[list[Any]]:
@@ -190,7 +196,7 @@ def _run_request(
 ) -> dg.RunRequest:
     """The request of a run; its tag names run and content, to count failed attempts."""
     content = hashlib.sha256(f"{run} {_content(run, listing, to_build)}".encode()).hexdigest()
-    tags = {WORK_TAG: content[:20], "stedi/does": str(run)}
+    tags = {WORK_TAG: content[:20], DOES_TAG: str(run)}
     arguments = run_arguments(run)
     if run.is_catch_up:
         return dg.RunRequest(job_name=catch_up.name, tags=tags, **arguments)
@@ -280,17 +286,18 @@ def landing_sensor(
         events.acknowledge(_decided(pipeline, listing, events.dates))
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
-    request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, listing))
+    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing))
+    request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
         request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, everything))
     if request:
-        context.log.info(f"Requesting {request.tags['stedi/does']}.")
+        context.log.info(f"Requesting {request.tags[DOES_TAG]}.")
         return dg.SensorResult(run_requests=[request], cursor=cursor)
     if given_up:
         raise StediError(
-            f"Gave up on {'; '.join(r.tags['stedi/does'] for r in given_up)} after {RUN_ATTEMPTS}"
+            f"Gave up on {'; '.join(r.tags[DOES_TAG] for r in given_up)} after {RUN_ATTEMPTS}"
             f" failed runs (tag {WORK_TAG}={', '.join(r.tags[WORK_TAG] for r in given_up)}). It is"
             " retried when its data changes; launch it by hand to retry now."
         )
@@ -313,6 +320,22 @@ def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:
     if waiting := _waiting(pipeline, listing):
         return f"Objects are still landing on {described(waiting)}: waiting until it is quiet."
     return "All tables are up to date."
+
+
+def _new_dates_in_turn(
+    instance: dg.DagsterInstance, requests: list[dg.RunRequest]
+) -> list[dg.RunRequest]:
+    """The requests; new dates before a second run in a row of just what holds rows.
+
+    While customers keep landing, or a partition with rows fails, they would wait for ever.
+    """
+    people = str(PlannedRun(only_with_rows=True))
+    if not requests or requests[0].tags[DOES_TAG] != people:
+        return requests
+    last = instance.get_run_records(dg.RunsFilter(tags={DOES_TAG: people}), limit=1)
+    dates = instance.get_run_records(dg.RunsFilter(job_name=lakehouse.name), limit=1)
+    is_their_turn = last and (not dates or dates[0].storage_id < last[0].storage_id)
+    return requests[1:] + requests[:1] if is_their_turn else requests
 
 
 def _first_with_retries_left(

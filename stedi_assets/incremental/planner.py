@@ -16,7 +16,6 @@ from stedi_assets.incremental.partition_inputs import (
     listed_inputs,
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, days_between, described
-from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
@@ -119,34 +118,40 @@ def downstream_out_of_date(state: LakeState) -> dict[str, Reasons]:
     return {name: of_table for name, of_table in reasons.items() if of_table}
 
 
-def keeps_people(stale: Mapping[str, Reasons], logs: Mapping[str, TableLog | None]) -> bool:
-    """Whether something that is out of date may keep somebody in who has to leave.
+def holds_rows(state: LakeState) -> bool:
+    """Whether any table has rows, the landing zone's among them."""
+    return any(log and log.files for log in state.logs.values())
 
-    stale: what is out of date, by table; logs: the tables'.
+
+def may_hold_people(state: LakeState, table: Table, key: PartitionKey) -> bool:
+    """Whether people may have to leave a partition, or it says who has to.
+
+    Of a lost table that may be any partition that it had; a table that was never built has none.
     """
-    return hold_anybody(logs) and any(
-        may_hold_people(TABLES[name], logs[name], key)
+    if key is None or table.name == "customer_landing":
+        return True
+    log, entries = state.logs[table.name], state.ledgers[table.name].entries
+    if log is not None:
+        return bool(log.of(key))
+    return key in entries if entries else table.name in state.lost_files
+
+
+def what_may_hold_people(state: LakeState, stale: Mapping[str, Reasons]) -> dict[str, Reasons]:
+    """The part of what is out of date where somebody who has to leave may still be, by table."""
+    if not holds_rows(state):
+        return {}
+    found = {
+        name: {k: why for k, why in reasons.items() if may_hold_people(state, TABLES[name], k)}
         for name, reasons in stale.items()
-        for key in reasons
-    )
-
-
-def hold_anybody(logs: Mapping[str, TableLog | None]) -> bool:
-    """Whether any table has rows, so that somebody may have to leave it."""
-    return any(log and log.files for log in logs.values())
-
-
-def may_hold_people(table: Table, log: TableLog | None, key: PartitionKey) -> bool:
-    """Whether people may have to leave a partition, or it says who has to; a lost table's, too."""
-    says_who = key is None or table.name == "customer_landing"
-    return says_who or log is None or bool(log.of(key))
+    }
+    return {name: reasons for name, reasons in found.items() if reasons}
 
 
 def plan_runs(
     stale: Mapping[str, Reasons],
     built: Collection[date],
-    logs: Mapping[str, TableLog | None],
     *,
+    people_first: bool = False,
     left: Collection[date] = (),
     outside: Collection[date] = (),
 ) -> list[PlannedRun]:
@@ -161,19 +166,24 @@ def plan_runs(
     New dates wait for the part of that job that takes out who withdrew: a new date that takes
     hours, or on which the process dies each time, keeps nobody in.
 
-    stale: what is out of date, by table; built: the dates with readings that were built; logs: the
-    tables'; left: dates that are left to that job: that failed; outside: that no partition is of.
+    stale: what is out of date, by table; built: the dates with readings that were built;
+    people_first: whether `what_may_hold_people` is anything; left: dates that are left to that job:
+    that failed; outside: that no partition is of.
     """
     if outside:
         return [PlannedRun()]
     landed = {name: reasons for name, reasons in stale.items() if TABLES[name].zone == "landing"}
-    only_customers = landed.keys() == {"customer_landing"}
-    landed_dates = {d for reasons in landed.values() for d in reasons if d and d not in left}
-    new = set() if only_customers else landed_dates - set(built)
-    ranges = contiguous_ranges(new or landed_dates)
+    readings = {
+        day
+        for name, reasons in landed.items()
+        for day in reasons
+        if day and day not in left and name != "customer_landing"
+    }
+    new = readings - set(built)
+    ranges = contiguous_ranges(new or readings)
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
-    if new and keeps_people(stale, logs):
+    if new and people_first:
         runs = [PlannedRun(only_with_rows=True), *runs]
     return runs or ([PlannedRun()] if stale else [])

@@ -10,17 +10,18 @@ from datetime import date
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
+from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
     downstream_out_of_date,
-    hold_anybody,
-    keeps_people,
+    holds_rows,
     landing_out_of_date,
     may_hold_people,
     out_of_date,
     plan_runs,
+    what_may_hold_people,
 )
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
@@ -30,6 +31,8 @@ from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_ke
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
+# Whether a partition that is out of date is to be built now.
+Wanted = Callable[[LakeState, Table, PartitionKey], bool]
 # A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
 MAX_ROUNDS = 50
 
@@ -85,14 +88,17 @@ def build_out_of_date(
     """
     pipeline.refresh(verify_files=True)
     listing = _listed(pipeline)
-    first = BuildResult()
-    if hold_anybody(pipeline.state(with_membership=False).logs):
-        first = _build_tables(pipeline, listing, run_id, say, may_hold_people)
-    if only_with_rows:
-        return first
-    # What failed at first is still out of date: it is tried again, with all that it is made of.
-    rest = _build_tables(pipeline, listing, run_id, say, lambda *_: True)
-    return BuildResult(first.built + rest.built, rest.failures)
+    passes: list[Wanted] = []
+    if holds_rows(pipeline.state(with_membership=False)):
+        # What failed at first is still out of date: it is tried again by the second pass.
+        passes = [may_hold_people] * (2 if only_with_rows else 1)
+    if not only_with_rows:
+        passes.append(lambda *_: True)
+    result = BuildResult()
+    for wanted in passes:
+        done = _build_tables(pipeline, listing, run_id, say, wanted)
+        result = BuildResult(result.built + done.built, done.failures)
+    return result
 
 
 def _build_tables(
@@ -100,7 +106,7 @@ def _build_tables(
     listing: LandingListing,
     run_id: str,
     say: Callable[[str], None],
-    wanted: Callable[[Table, TableLog | None, PartitionKey], bool],
+    wanted: Wanted,
 ) -> BuildResult:
     """Build the partitions that are out of date and wanted, table by table."""
     result = BuildResult()
@@ -113,8 +119,7 @@ def _build_tables(
             result.failures.append(f"{name}: {error}")
             continue
         all_reasons = out_of_date(state, table, listing)
-        log = state.logs[name]
-        reasons = {key: why for key, why in all_reasons.items() if wanted(table, log, key)}
+        reasons = {key: why for key, why in all_reasons.items() if wanted(state, table, key)}
         if reasons:
             say(f"{name}: building {_described(reasons)}")
             _build_what_can_be(pipeline, table, reasons, run_id, result)
@@ -162,16 +167,20 @@ def assert_all_answer(pipeline: Pipeline) -> None:
 def find_out_of_date(
     pipeline: Pipeline, *, verify_files: bool = True
 ) -> tuple[dict[str, Reasons], LandingListing]:
-    """What is out of date now, by table, and what has landed."""
+    """What is out of date now, by table, and what has landed.
+
+    Where it cannot be said who is in (a data file of a landing table may be lost) while something
+    of that zone is out of date, all tables of people count as out of date: the run says why.
+    """
     pipeline.refresh(verify_files=verify_files)
     listing = _listed(pipeline)
     stale = landing_out_of_date(pipeline.state(with_membership=False), listing)
     try:
         state = pipeline.state()
-    except StediError:  # a data file may be lost of a landing table: who is in is not known
+    except StediError:
         if not stale:
             raise
-        return stale, listing
+        return stale | {"customer_trusted": {None: "who is in is not known"}}, listing
     return stale | downstream_out_of_date(state), listing
 
 
@@ -217,9 +226,14 @@ def next_runs(
 ) -> list[PlannedRun]:
     """The runs to do next for what is out of date; left: dates as of `plan_runs`."""
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
-    logs = pipeline.state(with_membership=False).logs
-    outside = _dates_outside(pipeline, stale)
-    return plan_runs(stale, built_dates(pipeline, readings), logs, left=left, outside=outside)
+    state = pipeline.state(with_membership=False)
+    return plan_runs(
+        stale,
+        built_dates(pipeline, readings),
+        people_first=bool(what_may_hold_people(state, stale)),
+        left=left,
+        outside=_dates_outside(pipeline, stale),
+    )
 
 
 def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
@@ -238,7 +252,7 @@ def build_what_holds_rows(
     time holds up none. Arguments as of `catch_up`; StediError where some of it failed.
     """
     stale, _ = find_out_of_date(pipeline)
-    if keeps_people(stale, pipeline.state(with_membership=False).logs):
+    if what_may_hold_people(pipeline.state(with_membership=False), stale):
         planned = PlannedRun(only_with_rows=True)
         say(f"Running {planned} …")
         run(planned)

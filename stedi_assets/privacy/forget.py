@@ -99,8 +99,10 @@ def forget(
                 "A record that landed meanwhile, or another order, named another device of the"
                 f" person: `{command}` again for its readings."
             )
-        _take_out_of_tables(lakehouse, person, catch_up, problems)
+        _take_out_of_tables(lakehouse, person, build_what_holds_rows, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
+        # New dates last: where one kills the process, nothing of the person is left before it.
+        _take_out_of_tables(lakehouse, person, catch_up, problems)
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
@@ -162,15 +164,15 @@ def _nobody(taken: Taken, unread: list[str]) -> StediError:
 
 
 def _take_out_of_tables(
-    lakehouse: Lakehouse, person: Person, catch_up: Callable[[], object], problems: list[str]
+    lakehouse: Lakehouse, person: Person, build: Callable[[], object], problems: list[str]
 ) -> None:
-    """Bring the tables up to date; rows that are there for all that are deleted."""
+    """Bring tables up to date; rows of the person that are there for all that are deleted."""
     is_up_to_date = False
     try:
-        catch_up()
+        build()
         is_up_to_date = True
     except Exception as error:  # whatever it is: it holds up no deletion
-        problems.append(error_line(error))
+        problems += [line for line in [error_line(error)] if line not in problems]
     still = [name for name, rows in rows_of(lakehouse, person, []).items() if rows]
     if still and is_up_to_date:
         problems.append(
