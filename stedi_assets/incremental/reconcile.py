@@ -170,7 +170,8 @@ def find_out_of_date(
     """What is out of date now, by table, and what has landed.
 
     Where it cannot be said who is in (a data file of a landing table may be lost) while something
-    of that zone is out of date, all tables of people count as out of date: the run says why.
+    of that zone is out of date, `customer_trusted` stands for the tables past it: what there is to
+    do about them the next run finds, or says why it cannot.
     """
     pipeline.refresh(verify_files=verify_files)
     listing = _listed(pipeline)
