@@ -114,7 +114,7 @@ def test_the_sensor_drives_an_empty_lake_to_the_reference_tables(new_lake, insta
     lake.put({"landing/customer/stray.json": b"{}"})
     requested = [request.job_name for request in until_quiet(lake, instance)]
     assert lake.differences() == {}
-    assert requested == ["Lakehouse", "catch_up", "Lakehouse"]
+    assert requested == ["Lakehouse", "Lakehouse", "catch_up"]
 
 
 def test_the_sensor_waits_for_the_quiet_period(new_lake, instance):
@@ -316,17 +316,38 @@ def test_failures_before_a_success_are_not_counted(new_lake, instance):
     assert tick(lake, instance).run_requests[0].tags == request.tags
 
 
-def test_who_withdrew_leaves_the_tables_before_a_new_date_is_run(new_lake, instance):
+def a_run_failed(lake, instance, tags: dict[str, str]) -> None:
+    job = lake.defs.resolve_job_def("Lakehouse")
+    instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE)
+
+
+@pytest.mark.parametrize(
+    "tags",
+    [
+        {"dagster/partition": str(DATES[1])},
+        {
+            "dagster/asset_partition_range_start": str(DATES[0]),
+            "dagster/asset_partition_range_end": str(DATES[1]),
+        },
+        {},
+    ],
+)
+def test_who_withdrew_leaves_the_tables_before_a_new_date_that_failed_is_tried_again(
+    new_lake, instance, tags
+):
     lake = new_lake(quiet_seconds="0")
     lake.put(plain_objects(1, DATES[0]))
     until_quiet(lake, instance)
     lake.put(plain_objects(2, DATES[1]))
     lake.put(landed("customer", DATES[1], "withdrawn", person(1, 1, None)))
+    a_run_failed(lake, instance, tags)
     does = [request.tags["stedi/does"] for request in until_quiet(lake, instance)]
-    assert does == [
+    people, date_run = (
         "the job catch_up (customers, and what holds rows)",
         f"all tables for {DATES[1]}",
-    ]
+    )
+    failed_before = str(DATES[1]) in tags.values()
+    assert does == ([people, date_run] if failed_before else [date_run, "the job catch_up"])
     assert lake.differences() == {}
 
 
@@ -339,6 +360,7 @@ def test_new_dates_are_not_kept_waiting_by_what_holds_rows(new_lake, instance, m
         failing = failing_write(lake.pipeline.write, "accelerometer_trusted", DATES[1])
         monkeypatch.setattr(lake.pipeline, "write", failing)
     new, runs = DATES[2] + timedelta(1), []
+    a_run_failed(lake, instance, {"dagster/partition": str(new)})
     for number in range(2):
         if what == "customers keep landing":
             lake.put(landed("customer", DATES[2], f"c{number}", person(10 + number, 1, T0)))
@@ -380,7 +402,6 @@ def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):
         failure = {"tags": request.tags, "status": dg.DagsterRunStatus.FAILURE}
         instance.create_run_for_job(job, **failure)
 
-    execute(lake, instance, *tick(lake, instance).run_requests)  # the new date's customers
     for _ in range(3):
         (request,) = tick(lake, instance).run_requests
         assert request.partition_key == str(DATES[1])

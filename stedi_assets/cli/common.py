@@ -141,28 +141,28 @@ def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
     from stedi_assets.incremental import reconcile
 
-    with _runs_here(pipeline) as run:
-        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True))
+    with _runs_here(pipeline) as (run, failed):
+        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True), failed)
 
 
 def build_what_holds_rows(pipeline: Any) -> None:
     """Bring customers and the partitions with rows up to date, in this process."""
     from stedi_assets.incremental import reconcile
 
-    with _runs_here(pipeline) as run:
+    with _runs_here(pipeline) as (run, _):
         reconcile.build_what_holds_rows(pipeline, run, lambda line: click.echo(line, err=True))
 
 
 @contextmanager
-def _runs_here(pipeline: Any) -> "Iterator[Callable[[PlannedRun], None]]":
-    """A function that does a run in this process; StediError where it fails."""
+def _runs_here(pipeline: Any) -> "Iterator[tuple[Callable[[PlannedRun], None], set[date]]]":
+    """A function that does a run in this process, and the dates whose runs failed before."""
     from stedi_assets import definitions
-    from stedi_assets.defs.jobs import run_here
+    from stedi_assets.defs.jobs import dates_that_failed, run_here
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
-        yield run_here(defs, instance)
+        yield run_here(defs, instance), dates_that_failed(instance)
 
 
 @contextmanager

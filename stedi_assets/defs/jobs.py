@@ -20,11 +20,13 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
+from stedi_assets.lakehouse.dates import days_between
 from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
 
 _LOG = logging.getLogger(__name__)
 RUN_ATTEMPTS = 3
+_LAST_RUNS = 100
 # What `people` of a table's ledger entries are; of pairs they are claims of devices.
 _MEMBERS = {
     "accelerometer_trusted": "people",
@@ -34,6 +36,7 @@ _MEMBERS = {
 Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
+PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 lakehouse = dg.define_asset_job(
@@ -51,7 +54,7 @@ class WhatToBuild(dg.Config):
     only_with_rows: bool = Field(
         default=False,
         description="Only customers and partitions that hold rows: where somebody who withdrew may"
-        " be. The landing sensor and `stedi catch-up` run this before new dates.",
+        " be. The landing sensor and `stedi catch-up` run this before new dates whose run failed.",
     )
 
 
@@ -191,6 +194,22 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
         return {"partition_key": run.start.isoformat()}
     days = (run.start.isoformat(), run.end.isoformat())
     return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
+
+
+def dates_that_failed(instance: dg.DagsterInstance) -> set[date]:
+    """The ingest dates of the newest runs of the job `Lakehouse` that did not succeed.
+
+    Those that are still in progress count: of a process that was killed nobody may have said so.
+    """
+    not_done = [status for status in dg.DagsterRunStatus if status != dg.DagsterRunStatus.SUCCESS]
+    chosen = dg.RunsFilter(job_name=lakehouse.name, statuses=not_done)
+    days: set[date] = set()
+    for run in instance.get_runs(chosen, limit=_LAST_RUNS):
+        ends = [run.tags.get(tag) for tag in (PARTITION_TAG, *RANGE_TAGS)]
+        first, last = (ends[0], ends[0]) if ends[0] else ends[1:]
+        if first and last:
+            days.update(days_between(date.fromisoformat(first), date.fromisoformat(last)))
+    return days
 
 
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:

@@ -13,7 +13,13 @@ import dagster as dg
 
 from stedi_assets.aws import aws_client
 from stedi_assets.defs import liveness
-from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
+from stedi_assets.defs.jobs import (
+    RUN_ATTEMPTS,
+    catch_up,
+    dates_that_failed,
+    lakehouse,
+    run_arguments,
+)
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import files_of
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
@@ -119,8 +125,12 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
     return {day for reasons in landing.values() for day in reasons if day}
 
 
-def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunRequest]:
+def wanted_runs(
+    pipeline: Pipeline, listing: LandingListing, failed: Collection[date]
+) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
+
+    failed: dates as of `plan_runs`.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
@@ -138,7 +148,7 @@ def wanted_runs(pipeline: Pipeline, listing: LandingListing) -> list[dg.RunReque
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = next_runs(pipeline, stale)
+    planned = next_runs(pipeline, stale, failed)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
@@ -286,12 +296,15 @@ def landing_sensor(
         events.acknowledge(_decided(pipeline, listing, events.dates))
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
-    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing))
+    failed = dates_that_failed(context.instance)
+    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed))
     request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
-        request, given_up = _first_with_retries_left(context, wanted_runs(pipeline, everything))
+        request, given_up = _first_with_retries_left(
+            context, wanted_runs(pipeline, everything, failed)
+        )
     if request:
         context.log.info(f"Requesting {request.tags[DOES_TAG]}.")
         return dg.SensorResult(run_requests=[request], cursor=cursor)

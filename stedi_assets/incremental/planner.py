@@ -151,7 +151,8 @@ def plan_runs(
     stale: Mapping[str, Reasons],
     built: Collection[date],
     *,
-    people_first: bool = False,
+    people_wait: bool = False,
+    failed: Collection[date] = (),
     left: Collection[date] = (),
     outside: Collection[date] = (),
 ) -> list[PlannedRun]:
@@ -163,12 +164,12 @@ def plan_runs(
     where only customers landed, or where there are rows of dates that no partition is of: with
     these the checks of a run fail.
 
-    New dates wait for the part of that job that takes out who withdrew: a new date that takes
-    hours, or on which the process dies each time, keeps nobody in.
+    Where a run of a new date failed before, or its process died, new dates wait for the part of
+    that job that takes out who withdrew: they keep nobody in.
 
     stale: what is out of date, by table; built: the dates with readings that were built;
-    people_first: whether `what_may_hold_people` is anything; left: dates that are left to that job:
-    that failed; outside: that no partition is of.
+    people_wait: whether `what_may_hold_people` is anything; failed: dates whose last runs did not
+    succeed; left: dates that are left to that job; outside: that no partition is of.
     """
     if outside:
         return [PlannedRun()]
@@ -184,6 +185,6 @@ def plan_runs(
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
-    if new and people_first:
+    if people_wait and new.intersection(failed):
         runs = [PlannedRun(only_with_rows=True), *runs]
     return runs or ([PlannedRun()] if stale else [])

@@ -223,15 +223,19 @@ def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) 
 
 
 def next_runs(
-    pipeline: Pipeline, stale: Mapping[str, Reasons], left: Collection[date] = ()
+    pipeline: Pipeline,
+    stale: Mapping[str, Reasons],
+    failed: Collection[date],
+    left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date; left: dates as of `plan_runs`."""
+    """The runs to do next for what is out of date; failed, left: dates as of `plan_runs`."""
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
     state = pipeline.state(with_membership=False)
     return plan_runs(
         stale,
         built_dates(pipeline, readings),
-        people_first=bool(what_may_hold_people(state, stale)),
+        people_wait=bool(what_may_hold_people(state, stale)),
+        failed=failed,
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
@@ -260,18 +264,22 @@ def build_what_holds_rows(
 
 
 def catch_up(
-    pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
+    pipeline: Pipeline,
+    run: Callable[[PlannedRun], None],
+    say: Callable[[str], None],
+    failed_before: Collection[date] = (),
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
-    run: does a run; StediError where it failed. say: takes lines for a person. StediError, after
-    all else is done, where runs failed.
+    run: does a run; StediError where it failed. say: takes lines for a person; failed_before: dates
+    whose last runs did not succeed. StediError, after all else is done, where runs failed.
     """
     runs, failed = 0, dict[PlannedRun, str]()
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        planned = [p for p in next_runs(pipeline, stale, given_up) if p not in failed]
+        planned = next_runs(pipeline, stale, failed_before, given_up)
+        planned = [p for p in planned if p not in failed]
         if not planned:
             break
         while planned:
