@@ -182,7 +182,7 @@ def catch_up_dying_on_new_dates(lake, failed_before: Collection[date] = ()) -> N
         with dg.DagsterInstance.ephemeral() as instance:
             run_here(lake.defs, instance)(planned)
 
-    catch_up(lake.pipeline, run, lambda _line: None, failed_before)
+    catch_up(lake.pipeline, run, lambda _line: None, lambda: failed_before)
 
 
 def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake):

@@ -206,13 +206,10 @@ def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
 def test_new_dates_that_failed_wait_for_who_has_to_leave_the_others():
     new = PlannedRun(DAYS[2], DAYS[2])
     people = PlannedRun(only_with_rows=True)
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_wait=True) == [new]
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], failed=DAYS) == [new]
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_wait=True, failed=DAYS) == [people, new]
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_wait=True, failed=DAYS[:2]) == [new]
-    assert plan_runs(landed(DAYS[1]), DAYS[:2], people_wait=True, failed=DAYS) == [
-        PlannedRun(DAYS[1], DAYS[1])
-    ]
+    assert plan_runs(landed(DAYS[2]), DAYS[:2]) == [new]
+    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS) == [people, new]
+    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS[:2]) == [new]
+    assert plan_runs(landed(DAYS[1]), DAYS[:2], people_first=DAYS) == [PlannedRun(DAYS[1], DAYS[1])]
 
 
 def test_a_date_of_which_only_customers_landed_is_not_run_with_a_new_one():

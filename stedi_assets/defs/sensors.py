@@ -3,9 +3,10 @@
 One run at a time: a run reads what the one before it wrote, and no date is written twice at once.
 """
 
+import functools
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -126,11 +127,11 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
 
 
 def wanted_runs(
-    pipeline: Pipeline, listing: LandingListing, failed: Collection[date]
+    pipeline: Pipeline, listing: LandingListing, failed: Callable[[], Collection[date]]
 ) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    failed: dates as of `plan_runs`.
+    failed: gives dates as of `plan_runs`; asked where it matters.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
@@ -152,11 +153,13 @@ def wanted_runs(
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
-    people = _to_build(state, listing, what_may_hold_people(state, stale))
-    return [
-        _run_request(run, listing, people if run.only_with_rows else to_build)
-        for run in [*planned, *singles, *last]
-    ]
+
+    def builds(run: PlannedRun) -> list[list[Any]]:
+        if run.only_with_rows:
+            return _to_build(state, listing, what_may_hold_people(state, stale))
+        return to_build
+
+    return [_run_request(run, listing, builds(run)) for run in [*planned, *singles, *last]]
 
 
 def _landing_files(pipeline: Pipeline) -> list[list[Any]]:
@@ -296,7 +299,7 @@ def landing_sensor(
         events.acknowledge(_decided(pipeline, listing, events.dates))
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
-    failed = dates_that_failed(context.instance)
+    failed = functools.partial(dates_that_failed, context.instance)
     wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed))
     request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:

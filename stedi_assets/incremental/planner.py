@@ -151,8 +151,7 @@ def plan_runs(
     stale: Mapping[str, Reasons],
     built: Collection[date],
     *,
-    people_wait: bool = False,
-    failed: Collection[date] = (),
+    people_first: Collection[date] = (),
     left: Collection[date] = (),
     outside: Collection[date] = (),
 ) -> list[PlannedRun]:
@@ -168,8 +167,8 @@ def plan_runs(
     that job that takes out who withdrew: they keep nobody in.
 
     stale: what is out of date, by table; built: the dates with readings that were built;
-    people_wait: whether `what_may_hold_people` is anything; failed: dates whose last runs did not
-    succeed; left: dates that are left to that job; outside: that no partition is of.
+    people_first: where somebody may have to leave, the dates whose last runs did not succeed; left:
+    dates that are left to that job; outside: that no partition is of.
     """
     if outside:
         return [PlannedRun()]
@@ -185,6 +184,6 @@ def plan_runs(
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
-    if people_wait and new.intersection(failed):
+    if new.intersection(people_first):
         runs = [PlannedRun(only_with_rows=True), *runs]
     return runs or ([PlannedRun()] if stale else [])

@@ -225,17 +225,20 @@ def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) 
 def next_runs(
     pipeline: Pipeline,
     stale: Mapping[str, Reasons],
-    failed: Collection[date],
+    failed: Callable[[], Collection[date]],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date; failed, left: dates as of `plan_runs`."""
+    """The runs to do next for what is out of date.
+
+    failed: gives dates as of `plan_runs`, asked where people wait; left: as of `plan_runs`.
+    """
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
     state = pipeline.state(with_membership=False)
+    people_wait = bool(what_may_hold_people(state, stale))
     return plan_runs(
         stale,
         built_dates(pipeline, readings),
-        people_wait=bool(what_may_hold_people(state, stale)),
-        failed=failed,
+        people_first=failed() if people_wait else (),
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
@@ -267,12 +270,12 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    failed_before: Collection[date] = (),
+    failed_before: Callable[[], Collection[date]] = tuple,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
-    run: does a run; StediError where it failed. say: takes lines for a person; failed_before: dates
-    whose last runs did not succeed. StediError, after all else is done, where runs failed.
+    run: does a run; StediError where it failed. say: takes lines for a person. failed_before: gives
+    the dates whose last runs did not succeed. StediError, after all is done, where runs failed.
     """
     runs, failed = 0, dict[PlannedRun, str]()
     stale, listing = find_out_of_date(pipeline)
