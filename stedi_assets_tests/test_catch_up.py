@@ -1,6 +1,7 @@
 """Whatever lands, in any order, `catch_up` ends in the reference's tables, by the fewest runs."""
 
 import random
+from collections import Counter
 from collections.abc import Collection
 from datetime import date, timedelta
 
@@ -13,6 +14,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
+from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
@@ -81,6 +83,30 @@ def test_a_lake_that_is_up_to_date_needs_no_run(lake):
     three_days(lake)
     assert lake.differences() == {}
     assert lake.catch_up() == 0
+
+
+def test_a_new_date_has_the_data_files_of_the_others_listed_once(lake, monkeypatch):
+    """However long the history is: a listing of all of a table is longer each day."""
+    three_days(lake)
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("customer", new, "c", person(3, 3, T0)))
+    lake.put(landed("accelerometer", new, "a", phone(3, 4000), phone(1, 4000)))
+    lake.put(landed("step_trainer", new, "s", device(3, 4000), device(1, 4000)))
+    listed, list_objects = Counter[str](), ObjectStore.objects
+
+    def counted(self, path, **arguments):
+        for found in list_objects(self, path, **arguments):
+            listed[found["Key"]] += 1
+            yield found
+
+    monkeypatch.setattr(ObjectStore, "objects", counted)
+    assert lake.catch_up() == 1
+    # (A roll-up of customers takes in the date that was the newest so far, so that is read.)
+    tables = [table for name, table in TABLES.items() if name != "customer_landing"]
+    others = [f"{table.path}/ingest_date={day}/" for table in tables for day in DATES]
+    times = {key: n for key, n in listed.items() if key.startswith(tuple(others))}
+    assert set(times.values()) == {1}, times
+    assert lake.differences() == {}
 
 
 def test_stedi_materialize_goes_on_with_what_its_own_runs_made_out_of_date(lake, monkeypatch):

@@ -49,7 +49,7 @@ def as_a_whole(lakehouse, rollup: Rollup) -> Counter:
 def kept(lakehouse, rollup: Rollup) -> Counter:
     source = rollup.source.name
     logs, ledgers = {source: lakehouse.log(rollup.source)}, {source: Ledger()}
-    frame = rolled_up(lakehouse, rollup, logs, ledgers)
+    frame = rolled_up(lakehouse, rollup, logs, ledgers).frame
     return Counter(map(tuple, frame.collect()))
 
 
@@ -106,5 +106,5 @@ def test_a_straggler_does_not_have_all_of_history_read(lake, lakehouse):
     moments = [0, 30 * MILLISECONDS_A_DAY]
     write(lakehouse, READINGS, DAYS[3], [("a", moment, 0.0, 0.0, 0.0) for moment in moments])
     state = lake.pipeline.state(with_membership=False)
-    found, _ = read_with_lookback(lakehouse, state, READINGS, [DAYS[3]], [READINGS.name])
-    assert sorted(row.ingest_date for row in found.collect()) == [DAYS[0], DAYS[3], DAYS[3]]
+    found = read_with_lookback(lakehouse, state, READINGS, [DAYS[3]], [READINGS.name])
+    assert sorted(row.ingest_date for row in found.frame.collect()) == [DAYS[0], DAYS[3], DAYS[3]]

@@ -54,7 +54,7 @@ def _files(pipeline: Pipeline, table: Table, days: Days) -> list[DataFile]:
 
 def _current_records(pipeline: Pipeline) -> "DataFrame":
     state = pipeline.state(with_membership=False)
-    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, state.logs, state.ledgers)
+    return rolled_up(pipeline.lakehouse, CURRENT_RECORDS, state.logs, state.ledgers).frame
 
 
 @dataclass(frozen=True)
@@ -230,7 +230,8 @@ def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
         trusted = pipeline.lakehouse.read(table)
     else:
         state = pipeline.state(with_membership=False)
-        trusted, _ = read_with_lookback(pipeline.lakehouse, state, table, days, [source.name])
+        rows = read_with_lookback(pipeline.lakehouse, state, table, days, [source.name])
+        trusted = rows.frame
     # By hash: among a hundred million readings a missing one is taken for another, and so not
     # missed, with a probability of 5e-12.
     missing = eligible.select(_hash(table).alias("key")).join(

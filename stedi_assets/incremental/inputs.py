@@ -1,12 +1,15 @@
 """Reads what a table is made of: whole, rolled up, or some dates and earlier rows that matter."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stedi_assets.incremental.ledger import PartitionKey
 from stedi_assets.incremental.membership import users_with_readings
 from stedi_assets.incremental.partition_inputs import LakeState
+from stedi_assets.incremental.read_rows import ReadRows
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, rolled_up
 from stedi_assets.lakehouse.dates import TimeInterval, any_of, merged, on_days, overlap
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, time_intervals
@@ -30,24 +33,25 @@ _WIDE, _MAX_INTERVALS = 3 * _DAY, 100
 
 def read_upstream(
     lakehouse: Lakehouse, state: LakeState, table: Table, upstream: str, days: Collection[date]
-) -> tuple["DataFrame", int]:
-    """The rows of an upstream table that some dates of a table are made of, and at most how many.
+) -> ReadRows:
+    """The rows of an upstream table that some dates of a table are made of.
 
     Of customer_landing only current records matter, of accelerometer_trusted to customers_curated
     only its users: both come from roll-ups. Of tables of readings the earlier dates' rows are
     read that may repeat the dates' readings, or pair with them. StediError where there is no table.
     """
     log = state.logs[upstream]
-    rows = log.rows if log else 0
     if upstream == "customer_landing":
-        return rolled_up(lakehouse, CURRENT_RECORDS, state.logs, state.ledgers), rows
+        return rolled_up(lakehouse, CURRENT_RECORDS, state.logs, state.ledgers)
     if table.name == "customers_curated" and upstream == "accelerometer_trusted":
         users = rolled_up(lakehouse, DATES_OF_USERS, state.logs, state.ledgers)
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
-        return users_with_readings(users, consent(trusted, scope)).select("user"), rows
+        frame = users_with_readings(users.frame, consent(trusted, scope)).select("user")
+        return replace(users, frame=frame)
     if not TABLES[upstream].partitioned:
-        return _read(lakehouse, state, upstream), rows
+        frame, whole = _read(lakehouse, state, upstream), {upstream: frozenset([None])}
+        return ReadRows(frame, log.rows if log else 0, whole)
     return read_with_lookback(lakehouse, state, TABLES[upstream], days, table.rows_from)
 
 
@@ -73,10 +77,8 @@ def read_with_lookback(
     table: Table,
     days: Collection[date],
     within: Iterable[str],
-) -> tuple["DataFrame", int]:
+) -> ReadRows:
     """A table's rows of some dates, and earlier ones taken at the times of these dates' readings.
-
-    Also how many there are at most.
 
     within: the tables whose readings on the dates say at which times.
     """
@@ -101,10 +103,13 @@ def read_with_lookback(
     predicate = on_days(days)
     files = [file for day in days for file in _files(state.logs[table.name], day)]
     earlier = _earlier_files(state.logs[table.name], days, intervals)
+    earlier_days = {file.ingest_date for file in earlier if file.ingest_date}
+    read = frozenset[PartitionKey](earlier_days.union(days))
     if earlier:
-        predicate += f" OR (ingest_date < DATE'{max(days)}' AND {any_of(terms)})"
+        predicate += f" OR ({on_days(earlier_days)} AND {any_of(terms)})"
     frame = _read(lakehouse, state, table.name, predicate, files + earlier)
-    return frame, sum(file.rows for file in files + earlier)
+    rows = sum(file.rows for file in files + earlier)
+    return ReadRows(frame, rows, {table.name: read})
 
 
 def _files(log: TableLog | None, day: date) -> "Iterable[DataFile]":

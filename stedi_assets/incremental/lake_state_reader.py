@@ -1,6 +1,6 @@
 """Reads the lake's state: logs, ledgers, membership, and data files that are lost."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -14,6 +14,7 @@ from stedi_assets.incremental.membership import (
     read_membership,
 )
 from stedi_assets.incremental.partition_inputs import LakeState
+from stedi_assets.incremental.read_rows import Partitions
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import HINT, mend_hint
 from stedi_assets.lakehouse.delta_log import TableLog
@@ -112,31 +113,35 @@ class LakeStateReader:
         """Compute the membership; kept where the files that it follows from are as written."""
         scope = self.lakehouse.store.settings.consent_scope
         try:
-            membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
+            membership, read = compute_membership(self.lakehouse, logs, self.ledgers, scope)
         except StediError:  # perhaps a roll-up's file went after it was listed: it is listed again
-            membership = compute_membership(self.lakehouse, logs, self.ledgers, scope)
-        wrong = self.files_not_as_written(LANDING_TABLES, logs, self.ledgers)
-        self._missing |= wrong
-        if wrong:
-            return replace(membership, sound=False)
-        keep_membership(self.lakehouse, membership)
-        return membership
+            membership, read = compute_membership(self.lakehouse, logs, self.ledgers, scope)
+        if membership.sound and not self.files_not_as_written(read, logs, self.ledgers):
+            keep_membership(self.lakehouse, membership)
+            return membership
+        every = {table.name: frozenset([None]) for table in LANDING_TABLES}
+        self._missing |= self.files_not_as_written(every, logs, self.ledgers)
+        return replace(membership, sound=False)
 
     def files_not_as_written(
         self,
-        tables: Collection[Table],
+        partitions: Partitions,
         logs: Mapping[str, TableLog | None],
         ledgers: Mapping[str, Ledger],
     ) -> dict[str, frozenset[str]]:
-        """The data files that are now not as they were written, of those tables that have any.
+        """The data files of partitions that are now not as they were written, by table.
 
         logs, ledgers: of one moment, or a file that was built again since is not recognized.
         """
-        known = {table.name: log for table in tables if (log := logs[table.name])}
+
+        def wrong_of(name: str) -> frozenset[str]:
+            log, keys = logs[name], partitions[name]
+            if log is None:
+                return frozenset()
+            days = None if None in keys else {day for day in keys if day and log.of(day)}
+            listed = self.lakehouse.data_files(TABLES[name], days)
+            return not_as_written(log, ledgers[name], listed, days)
+
         with ThreadPoolExecutor(THREADS) as pool:
-            listed = pool.map(lambda name: self.lakehouse.data_files(TABLES[name]), known)
-            wrong = {
-                name: not_as_written(log, ledgers[name], files)
-                for (name, log), files in zip(known.items(), listed, strict=True)
-            }
+            wrong = dict(zip(partitions, pool.map(wrong_of, partitions), strict=True))
         return {name: paths for name, paths in wrong.items() if paths}

@@ -94,12 +94,20 @@ def contents_of(etags: Mapping[str, str]) -> str:
 
 
 def not_as_written(
-    log: TableLog, ledger: Ledger, listed: Mapping[str, ListedFile]
+    log: TableLog,
+    ledger: Ledger,
+    listed: Mapping[str, ListedFile],
+    days: Iterable[date] | None = None,
 ) -> frozenset[str]:
     """The data files of a table that S3 did not list with the size that the log says, and those
-    of partitions of which some file's etag is another than when it was written."""
-    wrong = {f.path for f in log.files if f.path not in listed or listed[f.path].bytes != f.bytes}
-    for key in ledger.entries:
+    of partitions of which some file's etag is another than when it was written.
+
+    days: the ingest dates that were listed; without them the whole table was.
+    """
+    keys: Iterable[PartitionKey] = ledger.entries if days is None else set(days)
+    files = log.files if days is None else [file for day in set(days) for file in log.of(day)]
+    wrong = {f.path for f in files if f.path not in listed or listed[f.path].bytes != f.bytes}
+    for key in keys:
         entry = ledger.valid_entry(key, log)
         paths = [file.path for file in log.of(key)]
         if not entry or not entry.contents or not wrong.isdisjoint(paths):

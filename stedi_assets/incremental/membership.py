@@ -12,6 +12,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fingerprint
+from stedi_assets.incremental.read_rows import Partitions, ReadRows, together
 from stedi_assets.incremental.rollups import (
     CURRENT_RECORDS,
     DATES_OF_DEVICES,
@@ -79,19 +80,22 @@ def read_membership(lakehouse: Lakehouse, key: str) -> Membership | None:
 
 def compute_membership(
     lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger], consent_scope: str
-) -> Membership:
-    """Compute the membership from the landing tables.
+) -> tuple[Membership, Partitions]:
+    """Compute the membership from the landing tables; also the partitions that were read of them.
 
-    logs, ledgers: of the landing tables; the roll-ups are brought up to date with them. StediError
-    where the engine or S3 fails.
+    logs, ledgers: of the landing tables; the roll-ups are brought up to date with them. It is sound
+    where these were made of files as they were written; of the partitions that is to be seen by a
+    listing after it. StediError where the engine or S3 fails.
     """
     with redact_engine_errors("Computing membership"):
-        rows = _sets(lakehouse, logs, ledgers, consent_scope).collect()
+        read = _sets(lakehouse, logs, ledgers, consent_scope)
+        rows = read.frame.collect()
     sets: dict[str, dict[PartitionKey, tuple[int, str]]] = {}
     for table, day, people, left, right in rows:
         hashed = f"{left & _UNSIGNED:016x}{right & _UNSIGNED:016x}"
         sets.setdefault(table, {})[day] = (people, hashed)
-    return Membership(membership_key(logs, consent_scope), sets)
+    key = membership_key(logs, consent_scope)
+    return Membership(key, sets, read.sound), read.partitions
 
 
 def keep_membership(lakehouse: Lakehouse, membership: Membership) -> None:
@@ -120,18 +124,16 @@ def users_with_readings(dates_of_users: "DataFrame", consenting: "DataFrame") ->
 
 def _sets(
     lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger], consent_scope: str
-) -> "DataFrame":
+) -> ReadRows:
     """One row a table and partition: table, ingest_date, people, and two hashes of who they are."""
     from pyspark.sql import functions as F
 
     rollups = (CURRENT_RECORDS, DATES_OF_USERS, DATES_OF_DEVICES)
     with ThreadPoolExecutor(len(rollups)) as pool:  # each is a small write or two
-        frames = pool.map(lambda rollup: rolled_up(lakehouse, rollup, logs, ledgers), rollups)
-        customers, users, devices = frames
-    people = logs["customer_landing"]
-    rows = people.rows if people else 0
+        read = list(pool.map(lambda rollup: rolled_up(lakehouse, rollup, logs, ledgers), rollups))
+    customers, users, devices = (one.frame for one in read)
     columns = ("email", "serialNumber", "shareWithResearchAsOfDate")
-    current = lakehouse.held(current_records(customers).select(*columns), rows)
+    current = lakehouse.held(current_records(customers).select(*columns), read[0].rows)
     trusted = current.where(consents())
     readings = users_with_readings(users, consent(trusted, consent_scope))
     with_readings = readings.select(F.col("user").alias("email")).distinct()
@@ -155,7 +157,8 @@ def _sets(
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.unionAll(part)
-    return whole
+    partitions = together(*(one.partitions for one in read))
+    return ReadRows(whole, len(members), partitions, all(one.sound for one in read))
 
 
 def _hashed(table: str, members: "DataFrame") -> "DataFrame":

@@ -31,6 +31,7 @@ from stedi_assets.incremental.partition_inputs import (
     landing_inputs,
 )
 from stedi_assets.incremental.planner import out_of_date
+from stedi_assets.incremental.read_rows import Partitions, together
 from stedi_assets.incremental.table_functions import table_functions
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import described
@@ -39,7 +40,7 @@ from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
-from stedi_assets.tables.schemas import LANDING_TABLES, TABLES, Table
+from stedi_assets.tables.schemas import TABLES, Table
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -65,6 +66,8 @@ class Batch:
     last_modified: Mapping[LandedObject, float] = field(default_factory=dict)
     files: Sequence[Path] = ()  # local ones that the rows are computed from
     refused: Sequence[LandedObject] = ()  # landed objects that S3 did not give
+    partitions: Partitions = field(default_factory=dict)  # this and the next as of `ReadRows`
+    sound: bool = True
 
 
 @dataclass
@@ -105,8 +108,8 @@ class Pipeline:
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
         """One upstream table, as far as some dates of a table need it, with the lake's state."""
         state = self.state(with_membership=table.name != "customer_trusted")
-        frame, rows = read_upstream(self.lakehouse, state, table, upstream, days)
-        return Batch(frame, state, rows)
+        read = read_upstream(self.lakehouse, state, table, upstream, days)
+        return Batch(read.frame, state, read.rows, partitions=read.partitions, sound=read.sound)
 
     def read_landing(self, table: Table, days: Collection[date]) -> Batch:
         """The records that landed for a landing table on some dates.
@@ -133,8 +136,14 @@ class Pipeline:
         """
         function = table_functions(self.settings)[table.name]
         frame = function(**{name: batch.frame for name, batch in inputs.items()})
-        rows = sum(batch.rows for batch in inputs.values())
-        return replace(next(iter(inputs.values())), frame=frame, rows=rows)
+        batches = list(inputs.values())
+        return replace(
+            batches[0],
+            frame=frame,
+            rows=sum(batch.rows for batch in batches),
+            partitions=together(*(batch.partitions for batch in batches)),
+            sound=all(batch.sound for batch in batches),
+        )
 
     def read_and_compute(self, table: Table, days: Collection[date] | None) -> Batch:
         """The rows of some dates of a table (None: all of it), from what is upstream now."""
@@ -164,7 +173,7 @@ class Pipeline:
             batch, added = self._replace(table, days, batch)
             log = self.lakehouse.log(table)
             assert log is not None, "written just now"
-            sound = self._upstream_is_as_written(table, batch.state)
+            sound = self._upstream_is_as_written(batch)
             entries = _entries(table, keys, _inputs(table, batch, sound), batch, log, added, run_id)
             entries |= dict.fromkeys(self._dates_rewritten(table, batch))
             self._reader.ledgers[table.name] = record(
@@ -194,16 +203,12 @@ class Pipeline:
                 f" {described([k for k in keys if k]) or 'it'} was computed: run it again."
             )
 
-    def _upstream_is_as_written(self, table: Table, state: LakeState) -> bool:
+    def _upstream_is_as_written(self, batch: Batch) -> bool:
         """Whether the files that a write read are, after it, those that the ledgers know: an
         identity follows from what was built, and not from who wrote it over."""
-        if table.zone == "landing":
-            return True
-        read = {TABLES[name] for name in table.upstream}
-        if table.name != "customer_trusted":
-            read.update(LANDING_TABLES)  # by the roll-ups, and for the membership
-        wrong = self._reader.files_not_as_written(read, state.logs, state.ledgers)
-        return state.membership.sound and not wrong
+        state = batch.state
+        wrong = self._reader.files_not_as_written(batch.partitions, state.logs, state.ledgers)
+        return batch.sound and state.membership.sound and not wrong
 
     def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
         """The dates of a landing table's batch with an object that was written after its listing.

@@ -15,6 +15,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from stedi_assets.incremental.ledger import Ledger, files_of, not_as_written
+from stedi_assets.incremental.read_rows import ReadRows
 from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
 from stedi_assets.lakehouse.dates import on_days
@@ -147,7 +148,7 @@ ROLLUP_TABLES = tuple(rollup.table for rollup in ROLLUPS.values())
 
 def rolled_up(
     lakehouse: Lakehouse, rollup: Rollup, logs: Logs, ledgers: Mapping[str, Ledger]
-) -> "DataFrame":
+) -> ReadRows:
     """The whole source table at a version of its log, reduced; no rows where there is no table.
 
     logs, ledgers: by table; by the source's it is seen whether its files are as they were written.
@@ -156,15 +157,18 @@ def rolled_up(
     log, ledger = logs[rollup.source.name], ledgers[rollup.source.name]
     if log is None or not log.files:
         spark = lakehouse.spark_session
-        return spark.createDataFrame([], spark_schema(rollup.table.columns))
+        return ReadRows(spark.createDataFrame([], spark_schema(rollup.table.columns)), 0)
     if rollup.by_month:
-        return _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date))
+        older, sound = _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date))
+        return ReadRows(older, log.rows, sound=sound)
     newest = max((day for day in log.by_date if day), default=None)
     if len(log.by_date) < 2 or newest is None:
-        return rollup.reduce(lakehouse.read(rollup.source, log=log))
-    older = _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date) - {newest})
+        every = {rollup.source.name: frozenset([None])}
+        return ReadRows(rollup.reduce(lakehouse.read(rollup.source, log=log)), log.rows, every)
+    older, sound = _up_to_date(lakehouse, rollup, log, ledger, set(log.by_date) - {newest})
     rest = lakehouse.read(rollup.source, on_days([newest]), log, log.by_date[newest])
-    return rollup.reduce(older.unionAll(rollup.reduce(rest)))
+    frame = rollup.reduce(older.unionAll(rollup.reduce(rest)))
+    return ReadRows(frame, log.rows, {rollup.source.name: frozenset([newest])}, sound)
 
 
 def refresh_rollups(lakehouse: Lakehouse, logs: Logs, ledgers: Mapping[str, Ledger]) -> None:
@@ -188,8 +192,12 @@ def _up_to_date(
     log: TableLog,
     ledger: Ledger,
     days: Collection[date | None],
-) -> "DataFrame":
-    """The roll-up of some dates, after rebuilding those that differ from the source's."""
+) -> tuple["DataFrame", bool]:
+    """The roll-up of some dates, after rebuilding those that differ from the source's.
+
+    Also whether the files that it was made of were as they were written.
+    """
+    sound = True
     wanted = {str(day): files_of(log, day) for day in days if day}
     held = _read_manifest(lakehouse, rollup)
     if held.dates != wanted:
@@ -197,14 +205,15 @@ def _up_to_date(
             lakehouse.refresh([rollup.table])
             held = _read_manifest(lakehouse, rollup)  # another may have been first
             if held.dates != wanted:
-                added = _update(lakehouse, rollup, log, wanted, held.dates)
-                # Not of files that somebody wrote over: with these it is made anew.
-                if not_as_written(log, ledger, lakehouse.data_files(rollup.source)):
-                    lakehouse.store.delete([rollup.manifest])
-                else:
+                added, read = _update(lakehouse, rollup, log, wanted, held.dates)
+                listed = lakehouse.data_files(rollup.source, read)
+                sound = not not_as_written(log, ledger, listed, read)
+                if sound:
                     made = replace(held, dates=wanted, files={**held.files, **added})
                     _write_manifest(lakehouse, rollup, made)
-    return lakehouse.read(rollup.table)
+                else:  # of files that somebody wrote over: with these it is made anew
+                    lakehouse.store.delete([rollup.manifest])
+    return lakehouse.read(rollup.table), sound
 
 
 @dataclass(frozen=True)
@@ -258,17 +267,18 @@ def _update(
     log: TableLog,
     wanted: dict[str, str],
     held: dict[str, str],
-) -> dict[str, str]:
+) -> tuple[dict[str, str], set[date]]:
     """Make the changed dates' part of the roll-up anew, or all of it where that is not enough.
 
-    The etags of the data files that were added, by their paths.
+    The etags of the data files that were added, by their paths, and the source's dates that were
+    read.
     """
     changed = {day for day in wanted.keys() | held.keys() if wanted.get(day) != held.get(day)}
-    rows_read = 0
+    rows_read, days = 0, set[date]()
 
     def reduced(names: Collection[str]) -> "DataFrame":
         nonlocal rows_read
-        days = [date.fromisoformat(name) for name in names]
+        days.update(date.fromisoformat(name) for name in names)
         files = [file for day in days for file in log.by_date[day]]
         rows_read += sum(file.rows for file in files)
         return rollup.reduce(lakehouse.read(rollup.source, on_days(days), log, files))
@@ -282,13 +292,13 @@ def _update(
             old = lakehouse.read(rollup.table, on_days([date.fromisoformat(d) for d in kept]))
             rows = rows.unionAll(old) if made else old
         rows_read += _rows(lakehouse, rollup)
-        return lakehouse.replace(rollup.table, rows, months, _MONTH.name, rows_read)
+        return lakehouse.replace(rollup.table, rows, months, _MONTH.name, rows_read), days
     if not rollup.by_month and held and not held.keys() & changed:
         both = rollup.reduce(lakehouse.read(rollup.table).unionAll(reduced(changed)))
         rows_read += _rows(lakehouse, rollup)
-        return lakehouse.replace(rollup.table, both, None, rows=rows_read)
+        return lakehouse.replace(rollup.table, both, None, rows=rows_read), days
     made_anew = reduced(wanted)
-    return lakehouse.replace(rollup.table, made_anew, None, rows=rows_read)
+    return lakehouse.replace(rollup.table, made_anew, None, rows=rows_read), days
 
 
 def _rows(lakehouse: Lakehouse, rollup: Rollup) -> int:

@@ -185,6 +185,19 @@ class ObjectStore:
         return len(keys)
 
 
+def folders_between(
+    name: str, first: date | None, last: date | None
+) -> tuple[str | None, str | None]:
+    """`after` and `until` of `ObjectStore.objects` for the folders of some dates, both included.
+
+    name: what their paths begin with, before the date; None is open.
+    """
+    # "0" is the character after "/": that key sorts after everything in a date's folder.
+    # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
+    day_before = first - timedelta(1) if first and first > date.min else None
+    return f"{name}{day_before}0" if day_before else None, f"{name}{last}0" if last else None
+
+
 def _time_of(answer: dict[str, Any]) -> datetime:
     return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
 

@@ -29,7 +29,7 @@ from stedi_assets.lakehouse.delta_commit import (
 )
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog, read_log, refreshed
 from stedi_assets.lakehouse.local_files import LOCAL_ROWS, LocalFiles
-from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.object_store import ObjectStore, folders_between
 from stedi_assets.lakehouse.session_views import SessionViews
 from stedi_assets.scratch import empty_scratch_folder
 from stedi_assets.spark.dialect import is_lost_race
@@ -222,12 +222,22 @@ class Lakehouse:
         listed = self.data_files(table) if added else {}
         return {path: listed[path].etag for path in added if path in listed}
 
-    def data_files(self, table: Table) -> dict[str, ListedFile]:
-        """The objects in a table's folder as S3 lists them, by their paths there."""
+    def data_files(
+        self, table: Table, days: Collection[date] | None = None
+    ) -> dict[str, ListedFile]:
+        """The objects in a table's folder as S3 lists them, by their paths there.
+
+        days: of ingest dates, all those from the first to the last; without a request for none.
+        """
         folder = f"{table.path}/"
         # A log's folder comes before the partitions' by its name, and is long: left out.
         after = f"{folder}_delta_log/A" if table.partition_column else None
-        listed = self.store.objects(folder, after=after)
+        until = None
+        if days is not None:
+            if not days:
+                return {}
+            after, until = folders_between(f"{folder}ingest_date=", min(days), max(days))
+        listed = self.store.objects(folder, after=after, until=until)
         return {e["Key"][len(folder) :]: ListedFile(e["Size"], _bare(e["ETag"])) for e in listed}
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:

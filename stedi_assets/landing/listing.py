@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
-from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.object_store import ObjectStore, folders_between
 from stedi_assets.landing.layout import LandedObject, is_data, parse_date
 from stedi_assets.tables.schemas import ENTITIES
 
@@ -70,12 +70,7 @@ def _entries(
 ) -> Iterable[tuple[date | None, dict[str, Any]]]:
     """An entity's objects with data in a range, with their ingest date, None where misplaced."""
     folder = f"landing/{entity}/"
-    first, last = span
-    # "0" is the character after "/": that key sorts after everything in a date's folder.
-    # (SeaweedFS leaves a folder out whole where its own name is what the listing starts after.)
-    day_before = first - timedelta(1) if first and first > date.min else None
-    after = f"{folder}ingest_date={day_before}0" if day_before else None
-    until = f"{folder}ingest_date={last}0" if last else None
+    after, until = folders_between(f"{folder}ingest_date=", *span)
     for entry in store.objects(folder, after=after, until=until):
         place, _, name = entry["Key"][len(folder) :].partition("/")
         if is_data(name or place):
