@@ -9,8 +9,9 @@ only make a partition look out of date (docs/decisions/0003).
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import date
+from functools import cached_property, lru_cache
 from typing import Any
 
 from stedi_assets.errors import StediError
@@ -51,7 +52,7 @@ class LedgerEntry:
     # The landed objects that S3 did not give, by `refused_keys`: rows change without the objects.
     refused: str = ""
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """The partition's data version: it follows from what was read, so compaction keeps it."""
         refused = [("refused", self.refused)] if self.refused else []
@@ -85,7 +86,13 @@ class Ledger:
 
 def files_of(log: TableLog | None, key: PartitionKey) -> str:
     """The identity of a partition's data files (of all files, where the key is None)."""
-    return fingerprint(file.path for file in log.of(key)) if log else fingerprint(())
+    return _paths_identity(tuple(file.path for file in log.of(key)) if log else ())
+
+
+@lru_cache(1 << 16)
+def _paths_identity(paths: tuple[str, ...]) -> str:
+    # Asked again for the same files at every look at a lake: hashing is most of a look's time.
+    return fingerprint(paths)
 
 
 def contents_of(etags: Mapping[str, str]) -> str:
@@ -144,6 +151,11 @@ def read_ledger(store: ObjectStore, table: Table, known: Ledger | None = None) -
         return Ledger(etag=existing[1])  # everything it says can be built again
 
 
+def _kept(entry: LedgerEntry) -> dict[str, Any]:
+    # Not `asdict`: it copies deeply, and a ledger is written as a whole.
+    return {field.name: getattr(entry, field.name) for field in fields(entry)}
+
+
 def _entry(kept: Mapping[str, Any]) -> LedgerEntry:
     entry = LedgerEntry(**kept)
     return replace(
@@ -172,7 +184,7 @@ def record(
         merged = {key: entry for key, entry in {**kept, **entries}.items() if entry is not None}
         body = {
             "table_id": table_id,
-            "entries": {str(key or "all"): asdict(entry) for key, entry in merged.items()},
+            "entries": {str(key or "all"): _kept(entry) for key, entry in merged.items()},
         }
         condition = {"IfMatch": ledger.etag} if ledger.etag else {"IfNoneMatch": "*"}
         try:
