@@ -4,9 +4,11 @@ A writer stores what it says of the state that was read; the planner compares th
 of the state now. Both are pure: they look at values and read nothing.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from itertools import accumulate
 from typing import Any
 
 from stedi_assets.incremental.ledger import Ledger, PartitionKey, files_of, fingerprint
@@ -174,13 +176,18 @@ def _earlier(
     of: Mapping[date, list[TimeInterval]], among: Mapping[date, list[TimeInterval]]
 ) -> dict[date, list[date]]:
     """For each date of one table, the earlier dates of another with readings of the same times."""
-    bounds = sorted((day, times[0][0], times[-1][1], times) for day, times in among.items())
+    by_start = sorted((times[0][0], times[-1][1], day) for day, times in among.items())
+    starts = [start for start, _, _ in by_start]
+    # The latest end of those up to each: where that is before a date's readings, so are they all.
+    ends = list(accumulate((end for _, end, _ in by_start), max))
     result: dict[date, list[date]] = {}
     for day, times in of.items():
         first, last = times[0][0], times[-1][1]
-        result[day] = [
-            other
-            for other, start, end, other_times in bounds
-            if other < day and start <= last and first <= end and overlap(times, other_times)
-        ]
+        at, found = bisect_right(starts, last) - 1, list[date]()
+        while at >= 0 and ends[at] >= first:
+            other = by_start[at][2]
+            if other < day and overlap(times, among[other]):
+                found.append(other)
+            at -= 1
+        result[day] = sorted(found)
     return result

@@ -86,8 +86,7 @@ def build_out_of_date(
     say: takes a line about what is built and why; only_with_rows: nothing else is built. What could
     not be built is in the result; StediError where S3 or the engine does not answer at all.
     """
-    pipeline.refresh(verify_files=True)
-    listing = _listed(pipeline)
+    listing = _refreshed(pipeline, verify_files=True)
     passes: list[Wanted] = []
     if holds_rows(pipeline.state(with_membership=False)):
         # What failed at first is still out of date: it is tried again by the second pass.
@@ -173,8 +172,7 @@ def find_out_of_date(
     of that zone is out of date, `customer_trusted` stands for the tables past it: what there is to
     do about them the next run finds, or says why it cannot.
     """
-    pipeline.refresh(verify_files=verify_files)
-    listing = _listed(pipeline)
+    listing = _refreshed(pipeline, verify_files=verify_files)
     stale = landing_out_of_date(pipeline.state(with_membership=False), listing)
     try:
         state = pipeline.state()
@@ -185,10 +183,16 @@ def find_out_of_date(
     return stale | downstream_out_of_date(state), listing
 
 
-def _listed(pipeline: Pipeline) -> LandingListing:
-    """What has landed; S3 is asked again for the objects that it refused when they were read."""
+def _refreshed(pipeline: Pipeline, verify_files: bool) -> LandingListing:
+    """Read the lake's state anew; what has landed.
+
+    S3 is asked again for the objects that it refused when they were read.
+    """
     store = pipeline.lakehouse.store
-    listing = list_landing(store)
+    with ThreadPoolExecutor(1) as pool:  # both wait for S3
+        listed = pool.submit(list_landing, store)
+        pipeline.refresh(verify_files=verify_files)
+    listing = listed.result()
     refused = [
         ((table.entity.name, day), landed_object.key)
         for table in LANDING_TABLES
