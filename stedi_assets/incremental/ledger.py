@@ -86,12 +86,14 @@ class Ledger:
 
 def files_of(log: TableLog | None, key: PartitionKey) -> str:
     """The identity of a partition's data files (of all files, where the key is None)."""
-    return _paths_identity(tuple(file.path for file in log.of(key)) if log else ())
+    paths = tuple(file.path for file in log.of(key)) if log else ()
+    return _identity_of_a_date(paths) if key else fingerprint(paths)
 
 
 @lru_cache(1 << 16)
-def _paths_identity(paths: tuple[str, ...]) -> str:
-    # Asked again for the same files at every look at a lake: hashing is most of a look's time.
+def _identity_of_a_date(paths: tuple[str, ...]) -> str:
+    # Asked for again at every look at a lake: hashing is most of a look's time. (Not of whole
+    # tables, of which each version would be kept.)
     return fingerprint(paths)
 
 
