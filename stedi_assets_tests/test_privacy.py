@@ -4,6 +4,7 @@ import gzip
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +15,7 @@ from pyspark.sql import functions as F
 from stedi_assets.cli.main import main
 from stedi_assets.defs import table_checks as checks
 from stedi_assets.incremental import membership
+from stedi_assets.incremental.read_rows import ReadRows
 from stedi_assets_tests.odd_data import DATES, T0, compact
 from stedi_assets_tests.test_catch_up import landed
 
@@ -108,11 +110,14 @@ def test_an_engine_that_quotes_data_in_its_error_is_not_quoted(odd_lake, said, h
 
 
 def failing(made_of):
-    """Makes the same DataFrame, of which the engine can compute no row and says whose it is."""
+    """Makes the same rows, of which the engine can compute none and says whose they are."""
 
     def make(*arguments):
+        made = made_of(*arguments)
         says = F.raise_error(F.lit(f"Who is {EMAIL}")).cast("boolean")
-        return made_of(*arguments).where(says)
+        if isinstance(made, ReadRows):
+            return replace(made, frame=made.frame.where(says))
+        return made.where(says)
 
     return make
 
