@@ -21,9 +21,11 @@ from click.testing import CliRunner
 from deltalake import DeltaTable, write_deltalake
 
 from stedi_assets.cli.main import main
+from stedi_assets.defs.jobs import run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs, rollups
 from stedi_assets.incremental.ledger import contents_of, files_of, record
+from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
 from stedi_assets.lakehouse.delta_log import read_log
@@ -563,6 +565,31 @@ def test_a_data_file_that_was_written_over_is_built_again_while_another_computes
     other.write(table, [DATES[1]], batch)
     as_a_new_process(lake).catch_up()
     assert as_a_new_process(lake).differences() == {}
+
+
+def test_a_data_file_is_put_back_after_it_was_copied_and_before_that_is_looked_at(lake):
+    """Who is in is computed from copies of it; the job that comes next reads them again."""
+    three_days(lake)
+    table = TABLES["customer_landing"]
+    lake.put(landed("customer", NEXT_DATE, "c", person(3, 3, T0)))
+    killed = as_a_new_process(lake).pipeline  # before it has looked who is in
+    killed.write(table, [NEXT_DATE], killed.read_and_compute(table, [NEXT_DATE]))
+    killed.lakehouse.drop_local_files()
+    folder = f"{table.path}/ingest_date={DATES[0]}"
+    files = {key: lake.lake.get(key)[0] for key in keys(lake, folder)}
+    write_over(lake, folder, "shareWithResearchAsOfDate", None)
+    other = as_a_new_process(lake)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run = run_here(other.defs, instance)
+
+        def put_back_and_run(planned):
+            for key, body in files.items():
+                lake.lake.put(key, body)
+            run(planned)
+
+        catch_up(other.pipeline, put_back_and_run, print)
+    assert as_a_new_process(lake).differences() == {}
+    then_the_person_withdraws(lake)
 
 
 def test_a_roll_ups_manifest_names_a_date_that_is_none(lake):

@@ -139,7 +139,7 @@ class LakeStateReader:
             if log is None:
                 return frozenset()
             days = None if None in keys else {day for day in keys if day and log.of(day)}
-            listed = self.lakehouse.data_files(TABLES[name], days)
+            listed = self.lakehouse.files_as_read(TABLES[name], days)
             return not_as_written(log, ledgers[name], listed, days)
 
         with ThreadPoolExecutor(THREADS) as pool:

@@ -206,7 +206,7 @@ def _up_to_date(
             held = _read_manifest(lakehouse, rollup)  # another may have been first
             if held.dates != wanted:
                 added, read = _update(lakehouse, rollup, log, wanted, held.dates)
-                listed = lakehouse.data_files(rollup.source, read)
+                listed = lakehouse.files_as_read(rollup.source, read)
                 sound = not not_as_written(log, ledger, listed, read)
                 if sound:
                     made = replace(held, dates=wanted, files={**held.files, **added})

@@ -44,6 +44,7 @@ class LocalFiles:
     def __init__(self, store: ObjectStore) -> None:
         self.store = store
         self._root: Path | None = None
+        self._etags: dict[str, str] = {}  # of the objects that were copied, by the copies' names
         self._lock, self._making = Lock(), Lock()
 
     def fit(self, files: Sequence[DataFile]) -> bool:
@@ -69,6 +70,11 @@ class LocalFiles:
                     shutil.rmtree(folder, ignore_errors=True)
                     new.rename(folder)
         return folder
+
+    def etag(self, table: Table, path: str) -> str | None:
+        """The etag of the object that a data file's copy is of; None where there is no copy."""
+        name = _name(table, path)
+        return self._etags.get(name) if (self._folder() / name).exists() else None
 
     def _make_table(self, table: Table, files: Sequence[DataFile], names: dict[str, str]) -> Path:
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -119,7 +125,9 @@ class LocalFiles:
         with part.open("rb") as body:
             etag = self.store.put(f"{table.path}/{path}", body)
         size = part.stat().st_size
-        part.rename(self._folder() / _name(table, path))
+        copy = self._folder() / _name(table, path)
+        self._etags[copy.name] = etag
+        part.rename(copy)
         folder = path.rpartition("/")[0]
         return NewFile(path, size, unquote(folder.partition("=")[2]) or None, statistics, etag)
 
@@ -128,13 +136,14 @@ class LocalFiles:
         if not copy.exists():
             part = self._folder() / uuid.uuid4().hex
             try:
-                self.store.download(path, part)
+                etag = self.store.download(path, part)
                 if part.stat().st_size != file.bytes:
                     raise StediError(
                         f"The data file {shown_key(path)} is damaged: it has"
                         f" {part.stat().st_size} bytes and its table's log says {file.bytes}."
                         " Delete it: `stedi catch-up` then builds again what was in it."
                     )
+                self._etags[copy.name] = etag
                 part.rename(copy)
             finally:
                 part.unlink(missing_ok=True)

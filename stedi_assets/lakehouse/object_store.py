@@ -93,8 +93,8 @@ class ObjectStore:
         """Write a JSON file; S3 replaces it as a whole or not at all."""
         self.put(path, json.dumps(value, separators=(",", ":")).encode())
 
-    def download(self, path: str, target: Path, etag: str | None = None) -> None:
-        """Copy an object to a local file; GoneError where there is none.
+    def download(self, path: str, target: Path, etag: str | None = None) -> str:
+        """Copy an object to a local file; its etag. GoneError where there is none.
 
         PreconditionError where its etag is another than the one that is given.
         """
@@ -110,7 +110,8 @@ class ObjectStore:
                     if attempt == _DOWNLOAD_ATTEMPTS:
                         raise
                 else:
-                    return
+                    return str(answer["ETag"])
+        raise AssertionError("the last attempt returns or raises")
 
     def put(self, path: str, body: bytes | BinaryIO, **condition: str) -> str:
         """Write an object, as a whole or not at all; its etag.

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -239,6 +239,20 @@ class Lakehouse:
             after, until = folders_between(f"{folder}ingest_date=", min(days), max(days))
         listed = self.store.objects(folder, after=after, until=until)
         return {e["Key"][len(folder) :]: ListedFile(e["Size"], _bare(e["ETag"])) for e in listed}
+
+    def files_as_read(
+        self, table: Table, days: Collection[date] | None = None
+    ) -> dict[str, ListedFile]:
+        """As `data_files`, of a table that was read since the local copies were dropped.
+
+        Without an etag is a file of which the copy that was read is of another object.
+        """
+        listed = self.data_files(table, days)
+        for path, file in listed.items():
+            copied = self._local_files.etag(table, path)
+            if copied and _bare(copied) != file.etag:
+                listed[path] = replace(file, etag="")
+        return listed
 
     def _write_by_delta(self, table: Table, frame: "DataFrame", predicate: str, token: str) -> None:
         _replace_where(self.store.settings.uri(table.path), frame, predicate, token)
