@@ -24,7 +24,7 @@ from stedi_assets.cli.main import main
 from stedi_assets.defs.jobs import run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs, rollups
-from stedi_assets.incremental.ledger import contents_of, files_of, record
+from stedi_assets.incremental.ledger import contents_of, files_of, read_ledger, record
 from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
@@ -590,6 +590,22 @@ def test_a_data_file_is_put_back_after_it_was_copied_and_before_that_is_looked_a
         catch_up(other.pipeline, put_back_and_run, print)
     assert as_a_new_process(lake).differences() == {}
     then_the_person_withdraws(lake)
+
+
+def test_a_roll_up_is_made_of_a_file_that_no_entry_knows(lake, monkeypatch):
+    """Somebody wrote it over, and it is built again between the reading of log and of ledger."""
+    monkeypatch.setattr(Lakehouse, "drop_local_files", lambda _: None)  # both are in this process
+    three_days(lake)
+    other, landing = as_a_new_process(lake).pipeline, TABLES["accelerometer_landing"]
+    other.state()
+    for day in (DATES[0], DATES[2]):  # the second person has readings on these
+        write_over(lake, f"{landing.path}/ingest_date={day}", "user", "nobody")
+    other.refresh()
+    as_a_new_process(lake).catch_up()
+    other._reader.ledgers[landing.name] = read_ledger(lake.lake, landing)
+    table = TABLES["customers_curated"]
+    other.write(table, None, other.read_and_compute(table, None))
+    up_to_date(as_a_new_process(lake))
 
 
 def test_a_roll_ups_manifest_names_a_date_that_is_none(lake):

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 
 from stedi_assets.incremental.inputs import read_with_lookback
-from stedi_assets.incremental.ledger import Ledger
+from stedi_assets.incremental.ledger import Ledger, LedgerEntry, contents_of, files_of
 from stedi_assets.incremental.rollups import CURRENT_RECORDS, DATES_OF_USERS, Rollup, rolled_up
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -47,9 +47,15 @@ def as_a_whole(lakehouse, rollup: Rollup) -> Counter:
 
 
 def kept(lakehouse, rollup: Rollup) -> Counter:
-    source = rollup.source.name
-    logs, ledgers = {source: lakehouse.log(rollup.source)}, {source: Ledger()}
-    frame = rolled_up(lakehouse, rollup, logs, ledgers).frame
+    source, log = rollup.source.name, lakehouse.log(rollup.source)
+    etags = {path: file.etag for path, file in lakehouse.data_files(rollup.source).items()}
+    contents = {
+        day: contents_of({file.path: etags[file.path] for file in files})
+        for day, files in log.by_date.items()
+    }
+    entries = {day: LedgerEntry({}, files_of(log, day), of) for day, of in contents.items()}
+    ledgers = {source: Ledger(log.table_id, entries)}
+    frame = rolled_up(lakehouse, rollup, {source: log}, ledgers).frame
     return Counter(map(tuple, frame.collect()))
 
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from stedi_assets.errors import StediError
-from stedi_assets.incremental.ledger import Ledger, not_as_written, read_ledger
+from stedi_assets.incremental.ledger import Ledger, not_as_built, not_as_written, read_ledger
 from stedi_assets.incremental.membership import (
     Membership,
     compute_membership,
@@ -116,32 +116,30 @@ class LakeStateReader:
             membership, read = compute_membership(self.lakehouse, logs, self.ledgers, scope)
         except StediError:  # perhaps a roll-up's file went after it was listed: it is listed again
             membership, read = compute_membership(self.lakehouse, logs, self.ledgers, scope)
-        if membership.sound and not self.files_not_as_written(read, logs, self.ledgers):
+        if membership.sound and self.are_as_built(read, logs, self.ledgers):
             keep_membership(self.lakehouse, membership)
             return membership
-        every = {table.name: frozenset([None]) for table in LANDING_TABLES}
-        self._missing |= self.files_not_as_written(every, logs, self.ledgers)
+        self._verify({table: self.lakehouse.data_files(table) for table in LANDING_TABLES})
         return replace(membership, sound=False)
 
-    def files_not_as_written(
+    def are_as_built(
         self,
         partitions: Partitions,
         logs: Mapping[str, TableLog | None],
         ledgers: Mapping[str, Ledger],
-    ) -> dict[str, frozenset[str]]:
-        """The data files of partitions that are now not as they were written, by table.
+    ) -> bool:
+        """Whether the data files of partitions that were read are those that the ledgers know.
 
-        logs, ledgers: of one moment, or a file that was built again since is not recognized.
+        logs, ledgers: as they were when these were read.
         """
 
-        def wrong_of(name: str) -> frozenset[str]:
+        def are(name: str) -> bool:
             log, keys = logs[name], partitions[name]
             if log is None:
-                return frozenset()
+                return True
             days = None if None in keys else {day for day in keys if day and log.of(day)}
             listed = self.lakehouse.files_as_read(TABLES[name], days)
-            return not_as_written(log, ledgers[name], listed, days)
+            return not not_as_built(log, ledgers[name], listed, days)
 
         with ThreadPoolExecutor(THREADS) as pool:
-            wrong = dict(zip(partitions, pool.map(wrong_of, partitions), strict=True))
-        return {name: paths for name, paths in wrong.items() if paths}
+            return all(pool.map(are, partitions))

@@ -126,6 +126,21 @@ def not_as_written(
     return frozenset(wrong)
 
 
+def not_as_built(
+    log: TableLog,
+    ledger: Ledger,
+    listed: Mapping[str, ListedFile],
+    days: Iterable[date] | None = None,
+) -> frozenset[str]:
+    """The same, and those that no entry knows: what is in them nobody can say.
+
+    For what is made of them; a partition without an entry is out of date for another reason.
+    """
+    keys = set(log.by_date if days is None else days)
+    unknown = {f.path for k in keys if not ledger.valid_entry(k, log) for f in log.of(k)}
+    return not_as_written(log, ledger, listed, days) | unknown
+
+
 def _path(table: Table) -> str:
     return f"{LEDGER_FOLDER}{table.name}.json"
 

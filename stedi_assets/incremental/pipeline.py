@@ -207,8 +207,8 @@ class Pipeline:
         """Whether the files that a write read are, after it, those that the ledgers know: an
         identity follows from what was built, and not from who wrote it over."""
         state = batch.state
-        wrong = self._reader.files_not_as_written(batch.partitions, state.logs, state.ledgers)
-        return batch.sound and state.membership.sound and not wrong
+        are_as_built = self._reader.are_as_built(batch.partitions, state.logs, state.ledgers)
+        return batch.sound and state.membership.sound and are_as_built
 
     def _dates_rewritten(self, table: Table, batch: Batch) -> list[date]:
         """The dates of a landing table's batch with an object that was written after its listing.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from stedi_assets.incremental.ledger import Ledger, files_of, not_as_written
+from stedi_assets.incremental.ledger import Ledger, files_of, not_as_built
 from stedi_assets.incremental.read_rows import ReadRows
 from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.client import GoneError, PreconditionError
@@ -207,7 +207,7 @@ def _up_to_date(
             if held.dates != wanted:
                 added, read = _update(lakehouse, rollup, log, wanted, held.dates)
                 listed = lakehouse.files_as_read(rollup.source, read)
-                sound = not not_as_written(log, ledger, listed, read)
+                sound = not not_as_built(log, ledger, listed, read)
                 if sound:
                     made = replace(held, dates=wanted, files={**held.files, **added})
                     _write_manifest(lakehouse, rollup, made)
