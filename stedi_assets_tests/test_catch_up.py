@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import date, timedelta
 
 import dagster as dg
@@ -223,6 +223,89 @@ def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake)
     runs: list[str] = []
     lake.catch_up(say=runs)
     assert runs == [f"Running all tables for {new} …"]
+    assert lake.differences() == {}
+
+
+def runs_where(lake, before: Callable[[PlannedRun], None], failed: Collection[date] = ()) -> list:
+    """Catch up, with something that happens before each run; the runs, each in words."""
+    runs: list[str] = []
+    with dg.DagsterInstance.ephemeral() as instance:
+        really = run_here(lake.defs, instance)
+
+        def run(planned: PlannedRun) -> None:
+            runs.append(str(planned))
+            before(planned)
+            really(planned)
+
+        try:
+            catch_up(lake.pipeline, run, lambda _line: None, lambda: list(failed))
+        except (StediError, seams.Killed) as error:
+            runs.append(type(error).__name__)
+    return runs
+
+
+def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(lake, monkeypatch):
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    new = [DATES[2] + timedelta(n) for n in range(1, 9)]
+    lake.put(landed("accelerometer", new[0], "a", phone(2, 3000)))
+
+    def another_lands(_planned: PlannedRun) -> None:
+        in_tables = {row[0] for row in lake.table("accelerometer_trusted")}
+        if len(runs) < 3 and "p1@example.com" in in_tables:
+            runs.append("")
+            lake.put(landed("accelerometer", new[len(runs)], "a", phone(2, 3000 + len(runs))))
+
+    runs: list[str] = []
+    done = runs_where(lake, another_lands)
+    assert done[:2] == [
+        f"all tables for {new[0]}",
+        "the job catch_up (customers, and what holds rows)",
+    ]
+    assert lake.differences() == {}
+
+
+def test_a_new_date_on_which_the_process_dies_each_time_holds_up_no_other(lake):
+    """Without a run queue: the next `stedi catch-up` knows by Dagster's database what failed."""
+    three_days(lake)
+    new = [DATES[2] + timedelta(n) for n in (1, 2, 3, 9)]
+    for day in new:
+        lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
+    tried: list[date] = []
+
+    def dies(planned: PlannedRun) -> None:
+        if new[1] in planned.days:
+            tried[:] = [*(day for day in tried if day not in planned.days), *planned.days]
+            raise seams.Killed
+
+    for _ in range(3):
+        runs_where(lake, dies, tried)
+    built = set(lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).by_date)
+    assert set(new) - built == {new[1]}
+
+
+def test_what_failed_is_tried_again_after_another_date_was_built(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "more", person(3, 0, T0)))
+    new, write = DATES[2] + timedelta(1), lake.pipeline.write
+
+    def fails_while_more_lands(table, days, *more):
+        if table.name == "customer_landing" and DATES[0] in (days or ()):
+            lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
+            lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+            raise StediError("customer_landing cannot be written")
+        return write(table, days, *more)
+
+    def only_at_first(planned: PlannedRun) -> None:
+        lake.pipeline.write = write if runs else fails_while_more_lands
+        runs.append(str(planned))
+
+    runs: list[str] = []
+    assert runs_where(lake, only_at_first) == [
+        "the job catch_up",
+        f"all tables for {new}",
+        "the job catch_up",
+    ]
     assert lake.differences() == {}
 
 

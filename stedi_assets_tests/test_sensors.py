@@ -316,6 +316,20 @@ def test_failures_before_a_success_are_not_counted(new_lake, instance):
     assert tick(lake, instance).run_requests[0].tags == request.tags
 
 
+def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    for n in range(1, 4):
+        day = DATES[2] + timedelta(n)
+        lake.put(landed("accelerometer", day, "a", phone(2, 3000 + n)))
+        (request,) = tick(lake, instance).run_requests
+        assert execute(lake, instance, request)
+    assert "p1@example.com" not in {row[0] for row in lake.table("accelerometer_trusted")}
+    until_quiet(lake, instance)
+    assert lake.differences() == {}
+
+
 def a_run_failed(lake, instance, tags: dict[str, str]) -> None:
     job = lake.defs.resolve_job_def("Lakehouse")
     instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE)
@@ -402,16 +416,18 @@ def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):
         failure = {"tags": request.tags, "status": dg.DagsterRunStatus.FAILURE}
         instance.create_run_for_job(job, **failure)
 
-    for _ in range(3):
+    requested = Counter[str]()
+    for _ in range(9):
         (request,) = tick(lake, instance).run_requests
-        assert request.partition_key == str(DATES[1])
+        requested[request.tags["stedi/does"]] += 1
         failed(request)
-    for _ in range(3):
-        (refresh,) = tick(lake, instance).run_requests
-        assert refresh.job_name == "catch_up"
-        failed(refresh)
     with pytest.raises(StediError, match="after 3 failed runs"):
         tick(lake, instance)
+    assert requested == {
+        f"all tables for {DATES[1]}": 3,
+        "the job catch_up (customers, and what holds rows)": 3,
+        "the job catch_up": 3,
+    }
 
 
 def test_a_tick_while_s3_is_away_fails_in_one_line_and_the_next_goes_on(

@@ -156,7 +156,7 @@ def build_what_holds_rows(pipeline: Any) -> None:
 @contextmanager
 def _runs_here(
     pipeline: Any,
-) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], set[date]]]]":
+) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[date]]]]":
     """What does a run in this process, and what gives the dates whose runs failed."""
     from stedi_assets import definitions
     from stedi_assets.defs.jobs import dates_that_failed, run_here

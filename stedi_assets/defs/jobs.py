@@ -196,20 +196,23 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
     return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
 
 
-def dates_that_failed(instance: dg.DagsterInstance) -> set[date]:
+def dates_that_failed(instance: dg.DagsterInstance) -> list[date]:
     """The ingest dates of the newest runs of the job `Lakehouse` that did not succeed.
+
+    Those that were tried longest ago come first.
 
     Those that are still in progress count: of a process that was killed nobody may have said so.
     """
     not_done = [status for status in dg.DagsterRunStatus if status != dg.DagsterRunStatus.SUCCESS]
     chosen = dg.RunsFilter(job_name=lakehouse.name, statuses=not_done)
-    days: set[date] = set()
+    newest_first = dict[date, None]()
     for run in instance.get_runs(chosen, limit=_LAST_RUNS):
         ends = [run.tags.get(tag) for tag in (PARTITION_TAG, *RANGE_TAGS)]
         first, last = (ends[0], ends[0]) if ends[0] else ends[1:]
         if first and last:
-            days.update(days_between(date.fromisoformat(first), date.fromisoformat(last)))
-    return days
+            days = days_between(date.fromisoformat(first), date.fromisoformat(last))
+            newest_first |= {d: None for d in reversed(days) if d not in newest_first}
+    return list(reversed(newest_first))
 
 
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:

@@ -51,6 +51,7 @@ NEWEST = 20  # built dates listed in every tick; all others come round within RO
 ROUNDS = 10
 WORK_TAG = "stedi/work"
 DOES_TAG = "stedi/does"
+WAITING = {"stedi/people_wait": "yes"}  # the tag of runs while somebody may have to leave
 MAX_PERIODS = 6  # debounce periods that an object waits where others keep landing
 MAX_WARNED = 500  # misplaced objects that are named, each once: the cursor remembers them
 _LOCATION_TAG, _ASSET_JOB = "dagster/code_location", "__ASSET_JOB"  # of Dagster's own runs
@@ -127,11 +128,14 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
 
 
 def wanted_runs(
-    pipeline: Pipeline, listing: LandingListing, failed: Callable[[], Collection[date]]
+    pipeline: Pipeline,
+    listing: LandingListing,
+    failed: Callable[[], Collection[date]],
+    waited: Callable[[], bool],
 ) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    failed: gives dates as of `plan_runs`; asked where it matters.
+    failed, waited: as of `next_runs`.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
@@ -149,7 +153,7 @@ def wanted_runs(
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = next_runs(pipeline, stale, failed)
+    planned = next_runs(pipeline, stale, failed, waited)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     to_build = _to_build(state, listing, stale)
@@ -159,7 +163,9 @@ def wanted_runs(
             return _to_build(state, listing, what_may_hold_people(state, stale))
         return to_build
 
-    return [_run_request(run, listing, builds(run)) for run in [*planned, *singles, *last]]
+    people_wait = bool(what_may_hold_people(state, stale))
+    runs = [*planned, *singles, *last]
+    return [_run_request(run, listing, builds(run), people_wait) for run in runs]
 
 
 def _landing_files(pipeline: Pipeline) -> list[list[Any]]:
@@ -205,11 +211,14 @@ def is_quiet(
 
 
 def _run_request(
-    run: PlannedRun, listing: LandingListing, to_build: list[list[Any]]
+    run: PlannedRun,
+    listing: LandingListing,
+    to_build: list[list[Any]],
+    people_wait: bool = False,
 ) -> dg.RunRequest:
     """The request of a run; its tag names run and content, to count failed attempts."""
     content = hashlib.sha256(f"{run} {_content(run, listing, to_build)}".encode()).hexdigest()
-    tags = {WORK_TAG: content[:20], DOES_TAG: str(run)}
+    tags = {WORK_TAG: content[:20], DOES_TAG: str(run), **(WAITING if people_wait else {})}
     arguments = run_arguments(run)
     if run.is_catch_up:
         return dg.RunRequest(job_name=catch_up.name, tags=tags, **arguments)
@@ -300,13 +309,14 @@ def landing_sensor(
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
     failed = functools.partial(dates_that_failed, context.instance)
-    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed))
+    waited = functools.partial(_people_waited, context.instance)
+    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed, waited))
     request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
         request, given_up = _first_with_retries_left(
-            context, wanted_runs(pipeline, everything, failed)
+            context, wanted_runs(pipeline, everything, failed, waited)
         )
     if request:
         context.log.info(f"Requesting {request.tags[DOES_TAG]}.")
@@ -348,10 +358,21 @@ def _new_dates_in_turn(
     people = str(PlannedRun(only_with_rows=True))
     if not requests or requests[0].tags[DOES_TAG] != people:
         return requests
-    last = instance.get_run_records(dg.RunsFilter(tags={DOES_TAG: people}), limit=1)
-    dates = instance.get_run_records(dg.RunsFilter(job_name=lakehouse.name), limit=1)
-    is_their_turn = last and (not dates or dates[0].storage_id < last[0].storage_id)
+    last = _newest(instance, dg.RunsFilter(tags={DOES_TAG: people}))
+    is_their_turn = last > _newest(instance, dg.RunsFilter(job_name=lakehouse.name))
     return requests[1:] + requests[:1] if is_their_turn else requests
+
+
+def _people_waited(instance: dg.DagsterInstance) -> bool:
+    """Whether a run of dates was requested while somebody may have had to leave the tables, and
+    none that takes people out came after it."""
+    dates = _newest(instance, dg.RunsFilter(job_name=lakehouse.name, tags=WAITING))
+    return dates > _newest(instance, dg.RunsFilter(job_name=catch_up.name))
+
+
+def _newest(instance: dg.DagsterInstance, chosen: dg.RunsFilter) -> int:
+    """The number of the newest of some runs; 0 where there is none."""
+    return next((run.storage_id for run in instance.get_run_records(chosen, limit=1)), 0)
 
 
 def _first_with_retries_left(

@@ -3,10 +3,11 @@
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
@@ -23,7 +24,7 @@ from stedi_assets.incremental.planner import (
     plan_runs,
     what_may_hold_people,
 )
-from stedi_assets.lakehouse.dates import described
+from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.settings import today
@@ -230,19 +231,25 @@ def next_runs(
     pipeline: Pipeline,
     stale: Mapping[str, Reasons],
     failed: Callable[[], Collection[date]],
+    waited: Callable[[], bool],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
     """The runs to do next for what is out of date.
 
-    failed: gives dates as of `plan_runs`, asked where people wait; left: as of `plan_runs`.
+    Both are asked where somebody may have to leave: failed gives the dates whose last runs did not
+    succeed, waited whether dates went first the last time already, as they would for ever while
+    they keep landing. left: as of `plan_runs`.
     """
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
     state = pipeline.state(with_membership=False)
-    people_wait = bool(what_may_hold_people(state, stale))
+    people_first: Collection[date] = ()
+    if what_may_hold_people(state, stale):
+        every = {day for reasons in stale.values() for day in reasons if day}
+        people_first = every if waited() else failed()
     return plan_runs(
         stale,
         built_dates(pipeline, readings),
-        people_first=failed() if people_wait else (),
+        people_first=people_first,
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
@@ -253,6 +260,17 @@ def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date
     first, last = pipeline.settings.first_ingest_date, today()
     days = {day for reasons in stale.values() for day in reasons if day}
     return {day for day in days if not first <= day <= last}
+
+
+def _failed_dates_last(planned: list[PlannedRun], failed: Sequence[date]) -> list[PlannedRun]:
+    """Runs with the dates that failed by themselves and last: where the process dies on one of them
+    each time, the next command goes on with the others."""
+    days = {day for run in planned for day in run.days}
+    others = [run for run in planned if not run.days or not set(run.days).intersection(failed)]
+    ranges = [run.days for run in planned if run not in others]
+    split = [contiguous_ranges(set(of_range) - set(failed)) for of_range in ranges]
+    others += [PlannedRun(first, last) for parts in split for first, last in parts]
+    return others + [PlannedRun(day, day) for day in failed if day in days]
 
 
 def build_what_holds_rows(
@@ -274,21 +292,25 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    failed_before: Callable[[], Collection[date]] = tuple,
+    failed_before: Callable[[], Sequence[date]] = tuple,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
     run: does a run; StediError where it failed. say: takes lines for a person. failed_before: gives
-    the dates whose last runs did not succeed. StediError, after all is done, where runs failed.
+    the dates whose last runs did not succeed, those that were tried longest ago first. StediError,
+    after all is done, where runs failed.
     """
-    runs, failed = 0, dict[PlannedRun, str]()
+    runs, failed, were_dates = 0, dict[PlannedRun, str](), False
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        planned = next_runs(pipeline, stale, failed_before, given_up)
+        planned = next_runs(pipeline, stale, failed_before, partial(bool, were_dates), given_up)
         planned = [p for p in planned if p not in failed]
         if not planned:
             break
+        were_dates = not planned[-1].is_catch_up
+        if were_dates:
+            planned = _failed_dates_last(planned, failed_before())
         while planned:
             planned_run = planned.pop(0)
             say(f"Running {planned_run} …")
@@ -301,6 +323,9 @@ def catch_up(
                 if len(planned_run.days) > 1:
                     del failed[planned_run]
                     planned = [PlannedRun(day, day) for day in planned_run.days] + planned
+            else:
+                if not planned_run.is_catch_up:  # there is something else to build than before
+                    failed.pop(PlannedRun(), None)
         stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
         left = "; ".join(f"{name} {_described(reasons)}" for name, reasons in stale.items())
