@@ -41,6 +41,7 @@ def read_upstream(
     read that may repeat the dates' readings, or pair with them. StediError where there is no table.
     """
     log = state.logs[upstream]
+    rows = log.rows if log else 0
     if upstream == "customer_landing":
         return rolled_up(lakehouse, CURRENT_RECORDS, state.logs, state.ledgers)
     if table.name == "customers_curated" and upstream == "accelerometer_trusted":
@@ -48,10 +49,11 @@ def read_upstream(
         trusted = _read(lakehouse, state, "customer_trusted")
         scope = lakehouse.store.settings.consent_scope
         frame = users_with_readings(users.frame, consent(trusted, scope)).select("user")
-        return replace(users, frame=frame)
+        # (customer_trusted is upstream itself, and so among what the other input was read from.)
+        return replace(users, frame=frame, rows=rows)
     if not TABLES[upstream].partitioned:
         frame, whole = _read(lakehouse, state, upstream), {upstream: frozenset([None])}
-        return ReadRows(frame, log.rows if log else 0, whole)
+        return ReadRows(frame, rows, whole)
     return read_with_lookback(lakehouse, state, TABLES[upstream], days, table.rows_from)
 
 

@@ -119,6 +119,7 @@ class LakeStateReader:
         if membership.sound and self.are_as_built(read, logs, self.ledgers):
             keep_membership(self.lakehouse, membership)
             return membership
+        # Now, so that they are out of date in this look already.
         self._verify({table: self.lakehouse.data_files(table) for table in LANDING_TABLES})
         return replace(membership, sound=False)
 

@@ -84,8 +84,8 @@ def compute_membership(
     """Compute the membership from the landing tables; also the partitions that were read of them.
 
     logs, ledgers: of the landing tables; the roll-ups are brought up to date with them. It is sound
-    where these were made of files as they were written; of the partitions that is to be seen by a
-    listing after it. StediError where the engine or S3 fails.
+    where these were made of files as they were written; whether the partitions' files were, the
+    caller has to see by listing them now. StediError where the engine or S3 fails.
     """
     with redact_engine_errors("Computing membership"):
         read = _sets(lakehouse, logs, ledgers, consent_scope)

@@ -205,7 +205,8 @@ class Pipeline:
 
     def _upstream_is_as_written(self, batch: Batch) -> bool:
         """Whether the files that a write read are, after it, those that the ledgers know: an
-        identity follows from what was built, and not from who wrote it over."""
+        identity follows from what was built, and not from who wrote it over. (A landing table's are
+        landed objects: nothing is listed.)"""
         state = batch.state
         are_as_built = self._reader.are_as_built(batch.partitions, state.logs, state.ledgers)
         return batch.sound and state.membership.sound and are_as_built

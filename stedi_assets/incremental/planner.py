@@ -163,11 +163,10 @@ def plan_runs(
     where only customers landed, or where there are rows of dates that no partition is of: with
     these the checks of a run fail.
 
-    Where a run of a new date failed before, or its process died, new dates wait for the part of
-    that job that takes out who withdrew: they keep nobody in.
+    Where one of the new dates is among people_first, they wait for the part of that job that takes
+    out who withdrew: they keep nobody in.
 
-    stale: what is out of date, by table; built: the dates with readings that were built;
-    people_first: where somebody may have to leave, the dates whose last runs did not succeed; left:
+    stale: what is out of date, by table; built: the dates with readings that were built; left:
     dates that are left to that job; outside: that no partition is of.
     """
     if outside:

@@ -227,7 +227,8 @@ class Lakehouse:
     ) -> dict[str, ListedFile]:
         """The objects in a table's folder as S3 lists them, by their paths there.
 
-        days: of ingest dates, all those from the first to the last; without a request for none.
+        days: only the folders from the first to the last of these ingest dates; there is no request
+        where there are none.
         """
         folder = f"{table.path}/"
         # A log's folder comes before the partitions' by its name, and is long: left out.
