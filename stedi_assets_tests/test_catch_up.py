@@ -284,6 +284,16 @@ def test_a_new_date_on_which_the_process_dies_each_time_holds_up_no_other(lake):
     assert set(new) - built == {new[1]}
 
 
+def test_a_range_that_was_interrupted_is_not_run_date_by_date(lake):
+    new = [DATES[0] + timedelta(n) for n in range(5)]
+    for day in new:
+        lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
+    assert runs_where(lake, lambda _planned: None, new) == [
+        f"all tables for {new[0]} to {new[2]}",
+        f"all tables for {new[3]} to {new[4]}",
+    ]
+
+
 def test_what_failed_is_tried_again_after_another_date_was_built(lake):
     three_days(lake)
     lake.put(landed("customer", DATES[0], "more", person(3, 0, T0)))

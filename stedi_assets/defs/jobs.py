@@ -54,7 +54,8 @@ class WhatToBuild(dg.Config):
     only_with_rows: bool = Field(
         default=False,
         description="Only customers and partitions that hold rows: where somebody who withdrew may"
-        " be. The landing sensor and `stedi catch-up` run this before new dates whose run failed.",
+        " be. The landing sensor and `stedi catch-up` run this before new dates whose run failed,"
+        " or that keep landing.",
     )
 
 

@@ -156,16 +156,14 @@ def wanted_runs(
     planned = next_runs(pipeline, stale, failed, waited)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
+    people = what_may_hold_people(state, stale)
     to_build = _to_build(state, listing, stale)
 
     def builds(run: PlannedRun) -> list[list[Any]]:
-        if run.only_with_rows:
-            return _to_build(state, listing, what_may_hold_people(state, stale))
-        return to_build
+        return _to_build(state, listing, people) if run.only_with_rows else to_build
 
-    people_wait = bool(what_may_hold_people(state, stale))
     runs = [*planned, *singles, *last]
-    return [_run_request(run, listing, builds(run), people_wait) for run in runs]
+    return [_run_request(run, listing, builds(run), bool(people)) for run in runs]
 
 
 def _landing_files(pipeline: Pipeline) -> list[list[Any]]:

@@ -132,7 +132,7 @@ def not_as_built(
     listed: Mapping[str, ListedFile],
     days: Iterable[date] | None = None,
 ) -> frozenset[str]:
-    """The same, and those that no entry knows: what is in them nobody can say.
+    """As `not_as_written`, and those that no entry knows: what is in them nobody can say.
 
     For what is made of them; a partition without an entry is out of date for another reason.
     """

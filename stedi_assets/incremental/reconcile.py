@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
+from itertools import groupby
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
@@ -263,14 +264,22 @@ def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date
 
 
 def _failed_dates_last(planned: list[PlannedRun], failed: Sequence[date]) -> list[PlannedRun]:
-    """Runs with the dates that failed by themselves and last: where the process dies on one of them
-    each time, the next command goes on with the others."""
+    """The runs, those of dates that failed last, in halves of what was tried: where the process dies
+    on one of them each time, the next commands go on with the others. (Not each by itself: of a
+    range that somebody only interrupted there may be hundreds.)"""
     days = {day for run in planned for day in run.days}
     others = [run for run in planned if not run.days or not set(run.days).intersection(failed)]
     ranges = [run.days for run in planned if run not in others]
     split = [contiguous_ranges(set(of_range) - set(failed)) for of_range in ranges]
     others += [PlannedRun(first, last) for parts in split for first, last in parts]
-    return others + [PlannedRun(day, day) for day in failed if day in days]
+    again = [day for day in failed if day in days]
+    tried = groupby(enumerate(again), lambda at: at[1].toordinal() - at[0])  # consecutive dates
+    for _, numbered in tried:
+        of_run = [day for _, day in numbered]
+        middle = (len(of_run) + 1) // 2
+        halves = of_run[:middle], of_run[middle:]
+        others += [PlannedRun(half[0], half[-1]) for half in halves if half]
+    return others
 
 
 def build_what_holds_rows(

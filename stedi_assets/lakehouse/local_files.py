@@ -74,7 +74,7 @@ class LocalFiles:
     def etag(self, table: Table, path: str) -> str | None:
         """The etag of the object that a data file's copy is of; None where there is no copy."""
         name = _name(table, path)
-        return self._etags.get(name) if (self._folder() / name).exists() else None
+        return self._etags.get(name) if self._root and (self._root / name).exists() else None
 
     def _make_table(self, table: Table, files: Sequence[DataFile], names: dict[str, str]) -> Path:
         with ThreadPoolExecutor(_THREADS) as pool:
@@ -154,6 +154,7 @@ class LocalFiles:
             if self._root is None or not self._root.exists():
                 self._root = scratch_folder() / f"data-files-{uuid.uuid4().hex}"
                 self._root.mkdir()
+                self._etags.clear()
             return self._root
 
     def _new_folder(self) -> Path:
