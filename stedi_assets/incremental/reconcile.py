@@ -264,7 +264,7 @@ def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date
 
 
 def _failed_dates_last(planned: list[PlannedRun], failed: Sequence[date]) -> list[PlannedRun]:
-    """The runs, those of dates that failed last, in halves of what was tried: where the process dies
+    """The runs, those of dates that failed last, in halves of what was tried: where a process dies
     on one of them each time, the next commands go on with the others. (Not each by itself: of a
     range that somebody only interrupted there may be hundreds.)"""
     days = {day for run in planned for day in run.days}
