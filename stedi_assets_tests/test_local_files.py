@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from datetime import date
 from pathlib import Path
+from threading import local
 from urllib.parse import urlparse
 
 import pytest
@@ -195,17 +196,19 @@ def test_what_the_engine_wrote_is_deleted_before_it_is_put_and_no_row_is_lost(
 ):
     lake.put(plain_objects(2, DAYS[0]))
     write_parquet, write_table, deleted = local_files.write_parquet, LocalFiles.write, []
+    writing = local()  # tables are written beside each other
 
     def write(self, of: Table, *arguments: object) -> list[NewFile]:
-        def parquet(frame, uri: str, *columns: object) -> None:
-            write_parquet(frame, uri, *columns)
-            if of.name == table and not deleted:
-                deleted.append(uri)
-                shutil.rmtree(urlparse(uri).path)
-
-        monkeypatch.setattr(local_files, "write_parquet", parquet)
+        writing.table = of.name
         return write_table(self, of, *arguments)
 
+    def parquet(frame, uri: str, *columns: object) -> None:
+        write_parquet(frame, uri, *columns)
+        if writing.table == table and not deleted:
+            deleted.append(uri)
+            shutil.rmtree(urlparse(uri).path)
+
+    monkeypatch.setattr(local_files, "write_parquet", parquet)
     monkeypatch.setattr(LocalFiles, "write", write)
     assert lake.catch_up() > 0
     assert deleted
