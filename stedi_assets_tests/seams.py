@@ -6,7 +6,7 @@ core changes its names, these functions are all that has to follow.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -29,6 +29,17 @@ def _places(point: str) -> tuple[Any, str, int]:
         "commit": (Lakehouse, "replace", 1),
         "entry": (pipeline, "record", 1),
     }[point]
+
+
+def dying_write(write: Callable[..., Any], table: str, day: date) -> Callable[..., Any]:
+    """A `Pipeline.write` in which the process dies at a table's date."""
+
+    def dies(self: Any, written: Any, days: Any, *more: Any) -> Any:
+        if written.name == table and day in (days or ()):
+            raise Killed
+        return write(self, written, days, *more)
+
+    return dies
 
 
 @contextmanager

@@ -182,16 +182,32 @@ def test_a_new_date_on_which_the_process_dies_keeps_nobody_who_withdrew(lake, mo
     lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
     lake.put(landed("step_trainer", new, "s", device(2, 3000)))
-    write = Pipeline.write
-
-    def dies(self, written, days, *more):
-        if written.name == table and new in days:
-            raise SystemExit("killed")
-        return write(self, written, days, *more)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "write", dies)
-        with pytest.raises(SystemExit):
+        patch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, new))
+        with pytest.raises(seams.Killed):
+            build_out_of_date(lake.pipeline)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
+@pytest.mark.parametrize("was_tried", [False, True])
+def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
+    lake, monkeypatch, table, was_tried
+):
+    three_days(lake)
+    late, withdrawn = DATES[2], landed("customer", DATES[2], "withdrawn", person(1, 1, None))
+    lake.put(landed("accelerometer", late, "late", phone(2, 2001)))
+    lake.put(landed("step_trainer", late, "late", device(2, 2001)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
+        if was_tried:
+            with pytest.raises(seams.Killed):
+                build_out_of_date(lake.pipeline)
+        lake.put(withdrawn)
+        with pytest.raises(seams.Killed):
             build_out_of_date(lake.pipeline)
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name

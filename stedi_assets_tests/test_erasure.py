@@ -474,24 +474,13 @@ def test_a_table_that_was_never_built_since_the_process_dies_in_it_holds_up_no_e
     lake.catch_up()
     lake.put(landed("accelerometer", NEW, "a", phone(1, 0), phone(2, 0)))
     lake.put(landed("step_trainer", NEW, "s", device(1, 0), device(2, 0)))
-    monkeypatch.setattr(Pipeline, "write", dying_write(Pipeline.write, table, NEW))
+    monkeypatch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, NEW))
     if built:
         with pytest.raises(seams.Killed):
             build_out_of_date(lake.pipeline)
     lake.put(landed("customer", NEW, "withdrawn", person(1, 1, None)))
     assert erase_in_this_process(lake) == []
     assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
-
-
-def dying_write(write, table, day):
-    """A `Pipeline.write` in which the process dies at a table's date."""
-
-    def dies(self, written, days, *more):
-        if written.name == table and day in (days or ()):
-            raise seams.Killed
-        return write(self, written, days, *more)
-
-    return dies
 
 
 def erase_in_this_process(lake) -> list[str]:

@@ -25,6 +25,7 @@ Limits = tuple[int, int]  # bytes of a landed object's text, and of a record, th
 # Part of every identity: one more where a rule or the parser gives other rows than before, so that
 # every partition is built again. (2: days looked back into are whole numbers; long lines.)
 RULES_VERSION = "2"
+EARLIER_DATES = "earlier dates"  # the input of all that is read of dates before the partition's
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ def _readings(state: LakeState, source: str, table: str) -> dict[PartitionKey, I
     return {
         day: {
             source: state.identity(source, day),
-            "earlier dates": fingerprint(
+            EARLIER_DATES: fingerprint(
                 [str(e), state.identity(source, e)] for e in earlier.get(day, ())
             ),
             "members": state.membership.identity(table, day),
@@ -145,7 +146,7 @@ def _machine_learning_curated(state: LakeState) -> dict[PartitionKey, Inputs]:
         owners = [[str(d), *state.membership.of("machine_learning_curated", d)] for d in steps]
         inputs[day] = {
             **{name: state.identity(name, day) for name in names},
-            "earlier dates": fingerprint([n, str(e), state.identity(n, e)] for n, e in halves),
+            EARLIER_DATES: fingerprint([n, str(e), state.identity(n, e)] for n, e in halves),
             "members": fingerprint(owners),
             "salt": state.salt,
         }

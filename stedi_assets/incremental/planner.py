@@ -10,6 +10,7 @@ from datetime import date
 
 from stedi_assets.incremental.ledger import PartitionKey, files_of
 from stedi_assets.incremental.partition_inputs import (
+    EARLIER_DATES,
     Inputs,
     LakeState,
     inputs_of,
@@ -134,6 +135,31 @@ def may_hold_people(state: LakeState, table: Table, key: PartitionKey) -> bool:
     if log is not None:
         return bool(log.of(key))
     return key in entries if entries else table.name in state.lost_files
+
+
+def with_other_readings(state: LakeState, listing: LandingListing) -> dict[str, set[PartitionKey]]:
+    """The partitions that were built from other readings than are there now, by table.
+
+    Late objects, and what an earlier run made of them and came no further. (Membership is not
+    looked at.) Those whose files are lost or not as they were written are left out.
+    """
+    found: dict[str, set[PartitionKey]] = {}
+    for name in BUILD_ORDER:
+        table, keys = TABLES[name], set[PartitionKey]()
+        if not table.partitioned or name == "customer_landing":
+            continue
+        if table.zone == "landing":
+            keys = set(out_of_date(state, table, listing))
+        else:
+            entries, read = state.ledgers[name].entries, {*table.upstream, EARLIER_DATES}
+            for key, inputs in inputs_of(state, table).items():
+                then = entries[key].inputs if key in entries else {}
+                if any(then.get(n) != inputs.get(n) for n in read.intersection(inputs)):
+                    keys.add(key)
+        log, lost = state.logs[name], state.lost_files.get(name, ())
+        entry_of = state.ledgers[name].valid_entry
+        found[name] = {key for key in keys if key not in lost and entry_of(key, log)}
+    return {name: keys for name, keys in found.items() if keys}
 
 
 def what_may_hold_people(state: LakeState, stale: Mapping[str, Reasons]) -> dict[str, Reasons]:

@@ -24,6 +24,7 @@ from stedi_assets.incremental.planner import (
     out_of_date,
     plan_runs,
     what_may_hold_people,
+    with_other_readings,
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
@@ -82,17 +83,23 @@ def build_out_of_date(
 ) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
-    Customers and the partitions that hold rows go first: a new date that takes hours, or on which
-    the process dies each time, keeps nobody who withdrew in the others.
+    Customers and the partitions that hold rows go first, those with late objects after the others:
+    a date that takes hours, or on which the process dies each time, keeps nobody who withdrew in
+    the others.
 
     say: takes a line about what is built and why; only_with_rows: nothing else is built. What could
     not be built is in the result; StediError where S3 or the engine does not answer at all.
     """
     listing = _refreshed(pipeline, verify_files=True)
     passes: list[Wanted] = []
-    if holds_rows(pipeline.state(with_membership=False)):
+    state = pipeline.state(with_membership=False)
+    if holds_rows(state):
         # What failed at first is still out of date: it is tried again by the second pass.
         passes = [may_hold_people] * (2 if only_with_rows else 1)
+        if late := with_other_readings(state, listing):
+            passes.insert(
+                0, lambda s, t, k: may_hold_people(s, t, k) and k not in late.get(t.name, ())
+            )
     if not only_with_rows:
         passes.append(lambda *_: True)
     result = BuildResult()
