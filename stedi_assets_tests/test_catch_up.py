@@ -7,7 +7,9 @@ from datetime import date, timedelta
 
 import dagster as dg
 import pytest
+from click.testing import CliRunner
 
+from stedi_assets.cli.main import main
 from stedi_assets.defs import materialize
 from stedi_assets.defs.jobs import materializations, run_here
 from stedi_assets.errors import StediError
@@ -240,6 +242,38 @@ def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake)
     lake.catch_up(say=runs)
     assert runs == [f"Running all tables for {new} …"]
     assert lake.differences() == {}
+
+
+def test_where_no_run_is_recorded_a_new_date_that_dies_while_it_lands_keeps_nobody(
+    lake, monkeypatch
+):
+    """Without DAGSTER_HOME: nothing says that the date was tried before."""
+    three_days(lake)
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
+
+    def run(planned: PlannedRun) -> None:
+        build_out_of_date(lake.pipeline, only_with_rows=planned.only_with_rows)
+
+    with monkeypatch.context() as patch:
+        write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
+        patch.setattr(Pipeline, "write", write)
+        with pytest.raises(seams.Killed):
+            catch_up(lake.pipeline, run, lambda _line: None, None)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_new_dates_are_runs_of_their_own_only_where_runs_are_recorded(lake, request, recorded):
+    if recorded:
+        request.getfixturevalue("dagster_home")
+    lake.put(landed("accelerometer", DATES[0], "a", phone(2, 3000)))
+    result = CliRunner().invoke(main, ["catch-up"])
+    assert result.exit_code == 0
+    ran = f"all tables for {DATES[0]}" if recorded else "the job catch_up"
+    assert result.stderr.splitlines()[:1] == [f"Running {ran} …"]
 
 
 def runs_where(lake, before: Callable[[PlannedRun], None], failed: Collection[date] = ()) -> list:

@@ -156,15 +156,17 @@ def build_what_holds_rows(pipeline: Any) -> None:
 @contextmanager
 def _runs_here(
     pipeline: Any,
-) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[date]]]]":
-    """What does a run in this process, and what gives the dates whose runs failed."""
+) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[date]] | None]]":
+    """What does a run in this process, and what gives the dates whose runs failed (None where runs
+    are not recorded)."""
     from stedi_assets import definitions
     from stedi_assets.defs.jobs import dates_that_failed, run_here
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
-        yield run_here(defs, instance), lambda: dates_that_failed(instance)
+        failed = None if instance.is_ephemeral else lambda: dates_that_failed(instance)
+        yield run_here(defs, instance), failed
 
 
 @contextmanager

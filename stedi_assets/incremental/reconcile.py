@@ -308,24 +308,27 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    failed_before: Callable[[], Sequence[date]] = tuple,
+    failed_before: Callable[[], Sequence[date]] | None = tuple,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
     run: does a run; StediError where it failed. say: takes lines for a person. failed_before: gives
-    the dates whose last runs did not succeed, those that were tried longest ago first. StediError,
-    after all is done, where runs failed.
+    the dates whose last runs did not succeed, those that were tried longest ago first; None where
+    no run is recorded: then all is left to the job `catch_up`, which takes out who withdrew before
+    it tries new dates. StediError, after all is done, where runs failed.
     """
     runs, failed, were_dates = 0, dict[PlannedRun, str](), False
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         given_up = {run.start for run in failed if run.start and run.start == run.end}
-        planned = next_runs(pipeline, stale, failed_before, partial(bool, were_dates), given_up)
+        planned = [PlannedRun()] if stale else []
+        if failed_before:
+            planned = next_runs(pipeline, stale, failed_before, partial(bool, were_dates), given_up)
         planned = [p for p in planned if p not in failed]
         if not planned:
             break
         were_dates = not planned[-1].is_catch_up
-        if were_dates:
+        if failed_before and were_dates:
             planned = _failed_dates_last(planned, failed_before())
         while planned:
             planned_run = planned.pop(0)
