@@ -4,6 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pytest
@@ -13,12 +14,15 @@ from stedi_assets.cli.main import main
 from stedi_assets.defs import materialize
 from stedi_assets.defs.jobs import materializations, run_here
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams
+from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
@@ -133,16 +137,56 @@ def test_stedi_materialize_takes_new_dates_in_before_a_bad_one_past_landing(lake
     lake.lake.delete([found["Key"] for found in lake.lake.objects(of_bad_date)])
     new = DATES[2] + timedelta(1)
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-
-    def materialize_here(first: date, last: date) -> None:
-        if first == DATES[0]:
-            raise StediError("The run failed.")
-        lake.materialize(first, last)
-
-    monkeypatch.setattr(materialize, "_materialize", materialize_here)
+    failing_materialize(lake, monkeypatch, DATES[0])
     with pytest.raises(StediError):
         materialize.materialize_landed(lake.pipeline, print)
     assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(new)
+
+
+def failing_materialize(lake, monkeypatch, bad: date) -> list[date]:
+    """`stedi materialize` with ranges run here, of which one from a date fails; their starts."""
+    starts: list[date] = []
+
+    def materialize_here(first: date, last: date) -> None:
+        starts.append(first)
+        if first == bad:
+            raise StediError(f"The run over {first} failed.")
+        lake.materialize(first, last)
+
+    monkeypatch.setattr(materialize, "_materialize", materialize_here)
+    return starts
+
+
+def test_stedi_materialize_goes_on_after_a_range_that_failed_and_names_it_at_the_end(
+    lake, monkeypatch
+):
+    three_days(lake)
+    new = [DATES[2] + timedelta(n) for n in (1, 3)]
+    for day in new:
+        lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
+    starts = failing_materialize(lake, monkeypatch, new[0])
+    with pytest.raises(StediError, match=f"^The run over {new[0]} failed.$"):
+        materialize.materialize_landed(lake.pipeline, print)
+    assert starts == new
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(new[1])
+
+
+def test_while_a_run_of_stedi_materialize_is_under_way_the_command_itself_keeps_no_rows(
+    lake, monkeypatch
+):
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[2], "late", phone(2, 3000)))
+    lake.lake.delete([MEMBERSHIP_PATH])  # so that the command computes it
+    kept: list[Path] = []
+
+    def materialize_here(first: date, last: date) -> None:
+        kept.extend(scratch_folder().rglob("*.parquet"))
+        lake.materialize(first, last)
+
+    monkeypatch.setattr(materialize, "_materialize", materialize_here)
+    materialize.materialize_landed(TestLake().pipeline, print)
+    assert kept == []
+    assert lake.differences() == {}
 
 
 def test_a_withdrawal_rewrites_exactly_the_partitions_that_hold_the_person(lake):

@@ -10,7 +10,7 @@ from datetime import date
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.reconcile import MAX_ROUNDS, find_out_of_date
-from stedi_assets.lakehouse.dates import contiguous_ranges
+from stedi_assets.lakehouse.dates import contiguous_ranges, days_between
 from stedi_assets.lakehouse.query import table_figures
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.diagnosis import diagnose, warnings_of
@@ -30,7 +30,8 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
         The landed dates outside the partition range, which no table takes in.
 
     Raises:
-        StediError: nothing has landed, or a range failed; its log is on standard error.
+        StediError: nothing has landed; or ranges failed, after all others were done: their logs
+            are on standard error.
     """
     store, settings = pipeline.lakehouse.store, pipeline.settings
     dates_by_entity = landed_dates(store.client, settings.bucket, settings.prefix)
@@ -38,6 +39,7 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
     inside, outside = split_dates(landed, settings.first_ingest_date, today())
     if not inside:
         raise StediError("Nothing has landed yet: land some objects with `stedi land SOURCE`.")
+    failed: dict[date, str] = {}
     for done in range(MAX_ROUNDS):
         # What one round builds can make other dates out of date: a withdrawal does.
         found, _ = find_out_of_date(pipeline)
@@ -46,8 +48,10 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
         days = {day for reasons in stale.values() for day in reasons if day}
         # A table without dates is built by a run over any.
         wanted, _ = split_dates(days or inside[-1:], settings.first_ingest_date, today())
-        ranges = contiguous_ranges(wanted) if stale else []
+        ranges = contiguous_ranges(set(wanted).difference(failed)) if stale else []
         if not ranges:
+            if failed:
+                raise StediError(" ".join(dict.fromkeys(failed.values())))
             if not done:
                 say(
                     "What is out of date is of no partition: `stedi catch-up` puts it right."
@@ -57,7 +61,11 @@ def materialize_landed(pipeline: Pipeline, say: Callable[[str], None]) -> list[d
             return outside
         for number, (first, last) in enumerate(ranges, 1):
             say(f"Materializing {first} to {last} (range {number} of {len(ranges)}) …")
-            _materialize(first, last)
+            pipeline.lakehouse.drop_local_files()  # of people, and the run may take hours
+            try:
+                _materialize(first, last)
+            except StediError as error:
+                failed |= dict.fromkeys(days_between(first, last), str(error))
     raise StediError(f"Still out of date after {MAX_ROUNDS} rounds: data lands all the time.")
 
 
