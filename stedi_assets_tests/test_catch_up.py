@@ -2,8 +2,9 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from datetime import date, timedelta
+from itertools import combinations
 from pathlib import Path
 
 import dagster as dg
@@ -12,12 +13,13 @@ from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import materialize
-from stedi_assets.defs.jobs import materializations, run_here
+from stedi_assets.defs.jobs import RANGE_TAGS, dates_that_failed, materializations, run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import PlannedRun
+from stedi_assets.incremental.planner import Failed, PlannedRun, failed_dates_last
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
+from stedi_assets.lakehouse.dates import contiguous_ranges
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
@@ -261,7 +263,7 @@ def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
     assert lake.differences() == {}
 
 
-def catch_up_dying_on_new_dates(lake, failed_before: Collection[date] = ()) -> None:
+def catch_up_dying_on_new_dates(lake, failed_before: Failed = ()) -> None:
     """Catch up in a process that dies as soon as it runs dates as assets."""
 
     def run(planned: PlannedRun) -> None:
@@ -279,7 +281,7 @@ def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake)
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
     lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
     with pytest.raises(seams.Killed):
-        catch_up_dying_on_new_dates(lake, failed_before=[new])
+        catch_up_dying_on_new_dates(lake, failed_before=[[new]])
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
     runs: list[str] = []
@@ -304,7 +306,7 @@ def test_where_no_run_is_recorded_a_new_date_that_dies_while_it_lands_keeps_nobo
         write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
         patch.setattr(Pipeline, "write", write)
         with pytest.raises(seams.Killed):
-            catch_up(lake.pipeline, run, lambda _line: None, None)
+            catch_up(lake.pipeline, run, lambda _line: None, lambda: None)
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
 
@@ -320,7 +322,7 @@ def test_new_dates_are_runs_of_their_own_only_where_runs_are_recorded(lake, requ
     assert result.stderr.splitlines()[:1] == [f"Running {ran} …"]
 
 
-def runs_where(lake, before: Callable[[PlannedRun], None], failed: Collection[date] = ()) -> list:
+def runs_where(lake, before: Callable[[PlannedRun], None], failed: Failed | None = ()) -> list:
     """Catch up, with something that happens before each run; the runs, each in words."""
     runs: list[str] = []
     with dg.DagsterInstance.ephemeral() as instance:
@@ -332,7 +334,7 @@ def runs_where(lake, before: Callable[[PlannedRun], None], failed: Collection[da
             really(planned)
 
         try:
-            catch_up(lake.pipeline, run, lambda _line: None, lambda: list(failed))
+            catch_up(lake.pipeline, run, lambda _line: None, lambda: failed)
         except (StediError, seams.Killed) as error:
             runs.append(type(error).__name__)
     return runs
@@ -359,36 +361,67 @@ def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(lake, monkeypatch)
     assert lake.differences() == {}
 
 
-def test_a_new_date_on_which_the_process_dies_each_time_holds_up_no_other(lake):
+def test_new_dates_on_which_the_process_dies_each_time_hold_up_no_other(lake):
     """Without a run queue: the next `stedi catch-up` knows by Dagster's database what failed."""
     three_days(lake)
     new = [DATES[2] + timedelta(n) for n in (1, 2, 3, 9)]
     for day in new:
         lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
-    tried: list[date] = []
+    tried: list[list[date]] = []
 
     def dies(planned: PlannedRun) -> None:
-        if new[1] in planned.days:
-            tried[:] = [*(day for day in tried if day not in planned.days), *planned.days]
+        if {new[0], new[2]}.intersection(planned.days):
+            tried[:] = [[day for day in run if day not in planned.days] for run in tried]
+            tried.append(planned.days)
             raise seams.Killed
 
-    for _ in range(3):
+    for _ in range(5):
         runs_where(lake, dies, tried)
     built = set(lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).by_date)
-    assert set(new) - built == {new[1]}
+    assert set(new) - built == {new[0], new[2]}
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_whichever_dates_kill_the_process_each_time_all_others_are_built(lake, count):
+    dates = [DATES[0] + timedelta(n) for n in range(count)]
+    job = lake.defs.resolve_job_def("Lakehouse")
+    for bad in (set(some) for n in range(count) for some in combinations(dates, n)):
+        left = set(dates)
+        with dg.DagsterInstance.ephemeral() as instance:
+            for _command in range(3 * count):
+                planned = [PlannedRun(*ends) for ends in contiguous_ranges(left)]
+                for run in failed_dates_last(planned, dates_that_failed(instance)):
+                    tags = dict(zip(RANGE_TAGS, (str(run.start), str(run.end)), strict=True))
+                    died = bool(bad.intersection(run.days))
+                    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED][died]
+                    instance.create_run_for_job(job, tags=tags, status=ended)
+                    if died:
+                        break
+                    left -= set(run.days)
+        assert left == bad
+
+
+def test_dates_that_failed_once_and_were_built_since_are_one_range_again(lake):
+    job = lake.defs.resolve_job_def("Lakehouse")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS):
+            tags = {"dagster/partition": str(DATES[0])}
+            instance.create_run_for_job(job, tags=tags, status=status)
+        assert dates_that_failed(instance) == []
 
 
 def test_a_range_that_was_interrupted_is_not_run_date_by_date(lake):
     new = [DATES[0] + timedelta(n) for n in range(5)]
     for day in new:
         lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
-    assert runs_where(lake, lambda _planned: None, new) == [
+    assert runs_where(lake, lambda _planned: None, [new]) == [
         f"all tables for {new[0]} to {new[2]}",
         f"all tables for {new[3]} to {new[4]}",
     ]
 
 
-def test_what_failed_is_tried_again_after_another_date_was_built(lake):
+@pytest.mark.parametrize("recorded", [False, True])
+def test_what_failed_is_tried_again_where_something_else_landed_meanwhile(lake, recorded):
     three_days(lake)
     lake.put(landed("customer", DATES[0], "more", person(3, 0, T0)))
     new, write = DATES[2] + timedelta(1), lake.pipeline.write
@@ -405,8 +438,26 @@ def test_what_failed_is_tried_again_after_another_date_was_built(lake):
         runs.append(str(planned))
 
     runs: list[str] = []
-    assert runs_where(lake, only_at_first) == [
-        "the job catch_up",
+    dated = [f"all tables for {new}"] if recorded else []
+    done = runs_where(lake, only_at_first, () if recorded else None)
+    assert done == ["the job catch_up", *dated, "the job catch_up"]
+    assert lake.differences() == {}
+
+
+def test_a_run_for_people_that_failed_once_is_no_failure_where_all_is_done_in_the_end(lake):
+    three_days(lake)
+    new, write = DATES[2] + timedelta(1), lake.pipeline.write
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+
+    def only_at_first(planned: PlannedRun) -> None:
+        failing = failing_write(write, "customer_landing", DATES[0])
+        lake.pipeline.write = write if runs else failing
+        runs.append(planned)
+
+    runs: list[PlannedRun] = []
+    assert runs_where(lake, only_at_first, [[new]]) == [
+        "the job catch_up (customers, and what holds rows)",
         f"all tables for {new}",
         "the job catch_up",
     ]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date, timedelta
+from pathlib import Path
 
 import dagster as dg
 import pyarrow as pa
@@ -25,6 +26,7 @@ from stedi_assets.defs.jobs import run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs, rollups
 from stedi_assets.incremental.ledger import contents_of, files_of, read_ledger, record
+from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.reconcile import catch_up
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
@@ -36,7 +38,7 @@ from stedi_assets.privacy.audit import audit_rows
 from stedi_assets.tables.schemas import TABLES, Table
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
-from stedi_assets_tests.odd_data import T0
+from stedi_assets_tests.odd_data import T0, plain_objects
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 from stedi_assets_tests.test_erasure import everything_in
 from stedi_assets_tests.test_never_stale import keys, up_to_date
@@ -52,6 +54,9 @@ def by_delta_rs(lake, table: str) -> DeltaTable:
 def log_entries(lake, table: str) -> list[str]:
     found = keys(lake, f"{TABLES[table].path}/_delta_log/")
     return sorted(key for key in found if key.endswith(".json"))
+
+
+NEXT_DATE = DATES[2] + timedelta(1)
 
 
 def as_a_new_process(lake) -> TestLake:
@@ -278,11 +283,49 @@ def test_nobody_waits_for_a_dagster_database_that_is_damaged(lake, dagster_home,
 @pytest.mark.parametrize("table", ["runs", "event_logs"])
 def test_nobody_waits_for_a_dagster_database_that_takes_no_more(lake, dagster_home, table):
     three_days(lake)
+    takes_no_more(dagster_home, table)
+    lake.put(WITHDRAWN)
+    result = CliRunner().invoke(main, ["catch-up"])
+    assert result.exit_code == 0, result.output
+    assert lake.differences() == {}
+
+
+def takes_no_more(dagster_home: Path, table: str) -> None:
     database = {"runs": "runs.db", "event_logs": "runs/index.db"}[table]
     with sqlite3.connect(dagster_home / "history" / database) as connection:
         full = "SELECT RAISE(ABORT, 'database or disk is full')"
         connection.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} BEGIN {full}; END")
+
+
+def test_where_no_run_can_be_recorded_who_withdrew_goes_before_a_new_date(
+    lake, dagster_home, monkeypatch
+):
+    """Nothing would say that the process had died on it."""
+    three_days(lake)
+    takes_no_more(dagster_home, "runs")
     lake.put(WITHDRAWN)
+    lake.put(landed("accelerometer", NEXT_DATE, "a", phone(2, 3000)))
+    written, write = [], Pipeline.write
+
+    def noted(self, table, days, *more):
+        written.append((table.name, NEXT_DATE in (days or ())))
+        return write(self, table, days, *more)
+
+    monkeypatch.setattr(Pipeline, "write", noted)
+    assert CliRunner().invoke(main, ["catch-up"]).exit_code == 0
+    leaves = written.index(("machine_learning_curated", False))
+    assert leaves < written.index(("accelerometer_landing", True))
+    assert lake.differences() == {}
+
+
+def test_nobody_waits_for_a_run_that_cannot_be_read(lake, dagster_home):
+    for day in DATES:
+        lake.put(plain_objects(1, day))
+        assert CliRunner().invoke(main, ["catch-up"]).exit_code == 0
+    with sqlite3.connect(dagster_home / "history" / "runs.db") as connection:
+        connection.execute("UPDATE runs SET status = 'FAILURE', run_body = '{' WHERE id = 1")
+    lake.put(WITHDRAWN)
+    lake.put(landed("accelerometer", NEXT_DATE, "a", phone(2, 3000)))
     result = CliRunner().invoke(main, ["catch-up"])
     assert result.exit_code == 0, result.output
     assert lake.differences() == {}
@@ -504,9 +547,6 @@ def test_a_data_file_that_was_written_over_is_read_for_a_new_date(lake):
     lake.put(landed("step_trainer", DATES[2] + timedelta(1), "late", device(1, 0)))
     as_a_new_process(lake).catch_up()
     assert as_a_new_process(lake).differences() == {}
-
-
-NEXT_DATE = DATES[2] + timedelta(1)
 
 
 def then_the_person_withdraws(lake) -> None:

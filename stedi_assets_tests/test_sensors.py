@@ -12,6 +12,7 @@ from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
+from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.events import LandingEvents
 from stedi_assets.landing.layout import LandedObject
@@ -22,6 +23,7 @@ from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import execute, tick, until_quiet
 from stedi_assets_tests.odd_data import DATES, T0, plain_objects
 from stedi_assets_tests.test_catch_up import failing_write, landed, person, phone, three_days
+from stedi_assets_tests.test_damage import keys, write_over
 
 DAY = date(2022, 6, 18)
 ONE, TWO = LandedObject("k", "etag", 3), LandedObject("k", "other", 3)
@@ -384,6 +386,38 @@ def test_new_dates_are_not_kept_waiting_by_what_holds_rows(new_lake, instance, m
         runs.append(request.job_name)
     assert runs == ["catch_up", "Lakehouse"]
     assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(new)
+
+
+def test_a_date_that_fails_keeps_none_waiting_on_which_objects_keep_landing(
+    new_lake, instance, monkeypatch
+):
+    """They are one range, and each object makes it a run that was not tried before."""
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    bad, busy = (DATES[2] + timedelta(n) for n in (1, 2))
+    lake.put(landed("accelerometer", bad, "a", phone(2, 3000)))
+    failing = failing_write(lake.pipeline.write, "accelerometer_landing", bad)
+    monkeypatch.setattr(lake.pipeline, "write", failing)
+    for number in range(3):
+        lake.put(landed("accelerometer", busy, f"a{number}", phone(2, 5000 + number)))
+        (request,) = tick(lake, instance).run_requests
+        execute(lake, instance, request)
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(busy)
+
+
+def test_a_data_file_that_was_put_back_needs_no_run(new_lake, instance):
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    code_server = TestLake(lake.settings)
+    folder = f"{TABLES['customer_landing'].path}/ingest_date={DATES[0]}"
+    bodies = {key: lake.lake.get(key)[0] for key in keys(lake, folder)}
+    write_over(lake, folder, "shareWithResearchAsOfDate", None)
+    lake.lake.delete([MEMBERSHIP_PATH])  # so that a tick computes it, and sees the file
+    assert tick(code_server, instance).run_requests
+    for key, body in bodies.items():
+        lake.lake.put(key, body)
+    code_server.pipeline.lakehouse.drop_local_files()  # as the resource does after each tick
+    assert not tick(code_server, instance).run_requests
 
 
 @pytest.mark.parametrize("cursor", ["abc", " ", '{"tick": 3}', "-1", "1e3", "²"])

@@ -156,7 +156,7 @@ def build_what_holds_rows(pipeline: Any) -> None:
 @contextmanager
 def _runs_here(
     pipeline: Any,
-) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[date]] | None]]":
+) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[list[date]] | None]]]":
     """What does a run in this process, and what gives the dates whose runs failed (None where runs
     are not recorded)."""
     from stedi_assets import definitions
@@ -165,8 +165,8 @@ def _runs_here(
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
-        failed = None if instance.is_ephemeral else lambda: dates_that_failed(instance)
-        yield run_here(defs, instance), failed
+        is_recorded = not instance.is_ephemeral
+        yield run_here(defs, instance), lambda: dates_that_failed(instance) if is_recorded else None
 
 
 @contextmanager

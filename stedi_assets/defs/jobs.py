@@ -197,23 +197,31 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
     return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
 
 
-def dates_that_failed(instance: dg.DagsterInstance) -> list[date]:
-    """The ingest dates of the newest runs of the job `Lakehouse` that did not succeed.
+def dates_that_failed(instance: dg.DagsterInstance) -> list[list[date]] | None:
+    """The ingest dates whose newest run of the job `Lakehouse` did not succeed.
 
-    Those that were tried longest ago come first.
-
-    Those that are still in progress count: of a process that was killed nobody may have said so.
+    Those of each run together; what was tried longest ago comes first. Those that are still in
+    progress count: of a process that was killed nobody may have said so. None where Dagster's
+    database cannot be read.
     """
-    not_done = [status for status in dg.DagsterRunStatus if status != dg.DagsterRunStatus.SUCCESS]
-    chosen = dg.RunsFilter(job_name=lakehouse.name, statuses=not_done)
-    newest_first = dict[date, None]()
-    for run in instance.get_runs(chosen, limit=_LAST_RUNS):
+    seen, newest_first = set[date](), list[list[date]]()
+    try:
+        runs = instance.get_runs(dg.RunsFilter(job_name=lakehouse.name), limit=_LAST_RUNS)
+    except Exception as error:  # of whichever database, or of one row: nobody waits for it
+        _LOG.warning(
+            "Which runs failed Dagster's database does not say (%s).", type(error).__name__
+        )
+        return None
+    for run in runs:
         ends = [run.tags.get(tag) for tag in (PARTITION_TAG, *RANGE_TAGS)]
         first, last = (ends[0], ends[0]) if ends[0] else ends[1:]
         if first and last:
             days = days_between(date.fromisoformat(first), date.fromisoformat(last))
-            newest_first |= {d: None for d in reversed(days) if d not in newest_first}
-    return list(reversed(newest_first))
+            newest = [day for day in days if day not in seen]
+            seen.update(newest)
+            if newest and run.status != dg.DagsterRunStatus.SUCCESS:
+                newest_first.append(newest)
+    return newest_first[::-1]
 
 
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:
@@ -222,7 +230,8 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
     KeyboardInterrupt where Ctrl-C or SIGTERM came.
 
     A refresh is tried once: it tries everything by itself. Where Dagster's database takes no
-    events (its disk is full), the run is done with one in memory: nobody's withdrawal waits for it.
+    events (its disk is full), the job `catch_up` runs with one in memory: it takes out who withdrew
+    before it tries dates, of which nothing would say afterwards that a process died on them.
     """
 
     @functools.cache
@@ -246,7 +255,7 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
                     raise StediError(f"{planned} failed: {why}") from None
                 _LOG.warning("Dagster's database takes no events (%s): done without it.", why)
                 with dg.DagsterInstance.ephemeral() as in_memory:
-                    run_here(defs, in_memory)(planned)
+                    run_here(defs, in_memory)(planned if planned.is_catch_up else PlannedRun())
                 return
             if result.success:
                 return

@@ -26,6 +26,7 @@ from stedi_assets.incremental.ledger import files_of
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
+    Failed,
     PlannedRun,
     Reasons,
     downstream_out_of_date,
@@ -130,12 +131,12 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
 def wanted_runs(
     pipeline: Pipeline,
     listing: LandingListing,
-    failed: Callable[[], Collection[date]],
+    failed: Callable[[], Failed],
     waited: Callable[[], bool],
 ) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    failed, waited: as of `next_runs`.
+    failed: asked where anything is out of date; it and waited: as of `next_runs`.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
@@ -153,7 +154,7 @@ def wanted_runs(
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = next_runs(pipeline, stale, failed, waited)
+    planned = next_runs(pipeline, stale, failed() if stale else (), waited)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
     last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
     people = what_may_hold_people(state, stale)
@@ -306,7 +307,10 @@ def landing_sensor(
         events.acknowledge(_decided(pipeline, listing, events.dates))
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
-    failed = functools.partial(dates_that_failed, context.instance)
+
+    def failed() -> Failed:
+        return dates_that_failed(context.instance) or ()
+
     waited = functools.partial(_people_waited, context.instance)
     wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed, waited))
     request, given_up = _first_with_retries_left(context, wanted)

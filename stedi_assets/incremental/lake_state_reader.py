@@ -57,7 +57,7 @@ class LakeStateReader:
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
             logs.result()
-            if verify_files:
+            if verify_files or any(self._missing.values()):  # they may have been put back
                 # After the logs were read: what is committed in between is listed, too.
                 listed = pool.map(self.lakehouse.data_files, tables)
                 self._verify(dict(zip(tables, listed, strict=True)))

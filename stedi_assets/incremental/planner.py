@@ -4,7 +4,7 @@ The sensor and `stedi catch-up` share them. A partition is out of date when what
 from now differs from its ledger entry, or its files are not those of the entry.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -21,6 +21,8 @@ from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 Reasons = dict[PartitionKey, str]
+# The dates of runs that did not succeed, those of each run together; tried longest ago first.
+Failed = Sequence[Sequence[date]]
 
 
 @dataclass(frozen=True)
@@ -212,3 +214,23 @@ def plan_runs(
     if new.intersection(people_first):
         runs = [PlannedRun(only_with_rows=True), *runs]
     return runs or ([PlannedRun()] if stale else [])
+
+
+def failed_dates_last(planned: Sequence[PlannedRun], failed: Failed) -> list[PlannedRun]:
+    """The runs, those of dates that failed last, in halves of what was tried together.
+
+    Where a process dies on one of them each time, or some always fail, the next attempts go on with
+    the others. (Not each date by itself: of a range that somebody only interrupted there may be
+    hundreds.)
+    """
+    tried = {day for together in failed for day in together}
+    dated = [run for run in planned if tried.intersection(run.days)]
+    days = {day for run in dated for day in run.days}
+    pieces = [days.difference(tried)] if days.difference(tried) else []
+    for together in failed:
+        again = sorted(days.intersection(together))
+        middle = (len(again) + 1) // 2
+        pieces += [set(half) for half in (again[:middle], again[middle:])]
+    return [run for run in planned if run not in dated] + [
+        PlannedRun(first, last) for piece in pieces for first, last in contiguous_ranges(piece)
+    ]

@@ -3,21 +3,22 @@
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
-from itertools import groupby
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
+    Failed,
     PlannedRun,
     Reasons,
     downstream_out_of_date,
+    failed_dates_last,
     holds_rows,
     landing_out_of_date,
     may_hold_people,
@@ -26,7 +27,7 @@ from stedi_assets.incremental.planner import (
     what_may_hold_people,
     with_other_readings,
 )
-from stedi_assets.lakehouse.dates import contiguous_ranges, described
+from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.settings import today
@@ -238,29 +239,29 @@ def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) 
 def next_runs(
     pipeline: Pipeline,
     stale: Mapping[str, Reasons],
-    failed: Callable[[], Collection[date]],
+    failed: Failed,
     waited: Callable[[], bool],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date.
+    """The runs to do next for what is out of date; dates that failed come last.
 
-    Both are asked where somebody may have to leave: failed gives the dates whose last runs did not
-    succeed, waited whether dates went first the last time already, as they would for ever while
-    they keep landing. left: as of `plan_runs`.
+    waited: asked where somebody may have to leave: whether dates went first the last time already,
+    as they would for ever while they keep landing. left: as of `plan_runs`.
     """
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
     state = pipeline.state(with_membership=False)
     people_first: Collection[date] = ()
     if what_may_hold_people(state, stale):
         every = {day for reasons in stale.values() for day in reasons if day}
-        people_first = every if waited() else failed()
-    return plan_runs(
+        people_first = every if waited() else {day for together in failed for day in together}
+    planned = plan_runs(
         stale,
         built_dates(pipeline, readings),
         people_first=people_first,
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
+    return failed_dates_last(planned, failed)
 
 
 def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
@@ -270,23 +271,15 @@ def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date
     return {day for day in days if not first <= day <= last}
 
 
-def _failed_dates_last(planned: list[PlannedRun], failed: Sequence[date]) -> list[PlannedRun]:
-    """The runs, those of dates that failed last, in halves of what was tried: where a process dies
-    on one of them each time, the next commands go on with the others. (Not each by itself: of a
-    range that somebody only interrupted there may be hundreds.)"""
-    days = {day for run in planned for day in run.days}
-    others = [run for run in planned if not run.days or not set(run.days).intersection(failed)]
-    ranges = [run.days for run in planned if run not in others]
-    split = [contiguous_ranges(set(of_range) - set(failed)) for of_range in ranges]
-    others += [PlannedRun(first, last) for parts in split for first, last in parts]
-    again = [day for day in failed if day in days]
-    tried = groupby(enumerate(again), lambda at: at[1].toordinal() - at[0])  # consecutive dates
-    for _, numbered in tried:
-        of_run = [day for _, day in numbered]
-        middle = (len(of_run) + 1) // 2
-        halves = of_run[:middle], of_run[middle:]
-        others += [PlannedRun(half[0], half[-1]) for half in halves if half]
-    return others
+def _landing_partitions(stale: Mapping[str, Reasons]) -> set[tuple[str, date]]:
+    """The partitions of landing tables that are out of date."""
+    landing = {table.name for table in LANDING_TABLES}
+    return {(name, day) for name in landing.intersection(stale) for day in stale[name] if day}
+
+
+def _without_catch_ups(failed: Mapping[PlannedRun, str]) -> dict[PlannedRun, str]:
+    """The failed runs but those that look themselves for what to do, which may be another now."""
+    return {run: line for run, line in failed.items() if not run.is_catch_up}
 
 
 def build_what_holds_rows(
@@ -308,28 +301,29 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    failed_before: Callable[[], Sequence[date]] | None = tuple,
+    failed_before: Callable[[], Failed | None] = tuple,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
     run: does a run; StediError where it failed. say: takes lines for a person. failed_before: gives
-    the dates whose last runs did not succeed, those that were tried longest ago first; None where
-    no run is recorded: then all is left to the job `catch_up`, which takes out who withdrew before
-    it tries new dates. StediError, after all is done, where runs failed.
+    the dates whose last runs did not succeed; None where no run is recorded: then all is left to
+    the job `catch_up`, which takes out who withdrew before it tries new dates. StediError, after
+    all is done, where runs failed.
     """
-    runs, failed, were_dates = 0, dict[PlannedRun, str](), False
+    runs, failed, were_dates, landed = 0, dict[PlannedRun, str](), False, set[tuple[str, date]]()
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
-        given_up = {run.start for run in failed if run.start and run.start == run.end}
+        if not landed.issuperset(now := _landing_partitions(stale)):
+            failed = _without_catch_ups(failed)  # there is something else to build than before
+        landed = now
         planned = [PlannedRun()] if stale else []
-        if failed_before:
-            planned = next_runs(pipeline, stale, failed_before, partial(bool, were_dates), given_up)
+        if stale and (before := failed_before()) is not None:
+            given_up = {run.start for run in failed if run.start and run.start == run.end}
+            planned = next_runs(pipeline, stale, before, partial(bool, were_dates), given_up)
         planned = [p for p in planned if p not in failed]
         if not planned:
             break
         were_dates = not planned[-1].is_catch_up
-        if failed_before and were_dates:
-            planned = _failed_dates_last(planned, failed_before())
         while planned:
             planned_run = planned.pop(0)
             say(f"Running {planned_run} …")
@@ -343,8 +337,8 @@ def catch_up(
                     del failed[planned_run]
                     planned = [PlannedRun(day, day) for day in planned_run.days] + planned
             else:
-                if not planned_run.is_catch_up:  # there is something else to build than before
-                    failed.pop(PlannedRun(), None)
+                if not planned_run.only_with_rows:
+                    failed = _without_catch_ups(failed)
         stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
         left = "; ".join(f"{name} {_described(reasons)}" for name, reasons in stale.items())

@@ -291,8 +291,11 @@ def _write_and_commit(
 
 
 def _bare(etag: str) -> str:
-    """An etag without quotes: not every server has them in a listing and after a put alike."""
-    return etag.strip('"')
+    """An etag without quotes: not every server has them in a listing and after a put alike.
+
+    (Nor does every proxy that compresses leave it as it was: `W/` says so.)
+    """
+    return etag.removeprefix("W/").strip('"')
 
 
 def _replace_where(uri: str, frame: "DataFrame", predicate: str, token: str) -> None:
