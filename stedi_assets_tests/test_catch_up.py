@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
-from stedi_assets.defs import materialize
+from stedi_assets.defs import jobs, materialize
 from stedi_assets.defs.jobs import RANGE_TAGS, dates_that_failed, materializations, run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
@@ -261,6 +261,65 @@ def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
         assert "landing" in name or not lake.table(name) - rows, name
     lake.catch_up()
     assert lake.differences() == {}
+
+
+@pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
+def test_late_objects_on_which_the_process_dies_keep_no_new_date_waiting_that_failed_once(
+    lake, monkeypatch, table
+):
+    three_days(lake)
+    late, new = DATES[2], DATES[2] + timedelta(2)
+    lake.put(landed("accelerometer", late, "late", phone(2, 2001)))
+    lake.put(landed("step_trainer", late, "late", device(2, 2001)))
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+
+    def run(planned: PlannedRun) -> None:
+        if planned.is_catch_up:
+            only = planned.only_with_rows, planned.with_late
+            build_out_of_date(lake.pipeline, "", print, *only)
+        else:
+            lake.materialize(planned.start, planned.end)
+
+    monkeypatch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
+    with pytest.raises(seams.Killed):
+        catch_up(lake.pipeline, run, lambda _line: None, lambda: [[new]])
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(new)
+
+
+def test_a_failed_check_of_who_left_is_told_though_all_is_built(lake, monkeypatch):
+    three_days(lake)
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    report = jobs.report_checks
+
+    def failing(*arguments: object) -> list[str]:
+        return [*report(*arguments), "Check only_consenting_customers of customer_trusted failed."]
+
+    monkeypatch.setattr(jobs, "report_checks", failing)
+    assert runs_where(lake, lambda _planned: None, [[new]]) == [
+        "the job catch_up (customers, and what holds rows)",
+        f"all tables for {new}",
+        "StediError",
+    ]
+
+
+def test_each_event_of_a_partition_that_a_run_builds_twice_says_what_was_then(lake):
+    """A withdrawal and late objects of the same date: the person leaves first."""
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "w", person(1, 1, None), person(3, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "late", phone(3, 2)))
+    built = [
+        event
+        for table in build_out_of_date(lake.pipeline).built
+        for event in materializations(lake.pipeline, table)
+        if event.asset_key == dg.AssetKey("accelerometer_trusted")
+        and event.partition == str(DATES[0])
+    ]
+    names = ("people_before", "people", "rows_before", "dagster/partition_row_count")
+    shown = [[event.metadata[name].value for name in names] for event in built]
+    assert shown == [[2, 1, 2, 1], [1, 2, 1, 2]]
+    assert len({event.tags["dagster/data_version"] for event in built}) == 2
 
 
 def catch_up_dying_on_new_dates(lake, failed_before: Failed = ()) -> None:

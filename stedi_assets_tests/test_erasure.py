@@ -487,7 +487,9 @@ def erase_in_this_process(lake) -> list[str]:
     """The problems of `stedi erase --now`; Dagster, which a dying step does not end, left out."""
 
     def run(planned):
-        if failures := build_out_of_date(lake.pipeline, only_with_rows=True).failures:
+        if failures := build_out_of_date(
+            lake.pipeline, only_with_rows=True, with_late=True
+        ).failures:
             raise StediError(" ".join(failures))
 
     def build():

@@ -19,7 +19,7 @@ from stedi_assets.defs.table_checks import Days
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
-from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
+from stedi_assets.incremental.reconcile import BuiltTable, NotRecordedError, build_out_of_date
 from stedi_assets.lakehouse.dates import days_between
 from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
@@ -57,6 +57,10 @@ class WhatToBuild(dg.Config):
         " be. The landing sensor and `stedi catch-up` run this before new dates whose run failed,"
         " or that keep landing.",
     )
+    with_late: bool = Field(
+        default=False,
+        description="With only_with_rows also partitions with late objects, last: erasure does.",
+    )
 
 
 @dg.op(
@@ -68,18 +72,24 @@ def build_what_is_out_of_date(
     context: dg.OpExecutionContext, config: WhatToBuild, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
     """Build and check every partition that is out of date; StediError where some of it failed."""
-    if failed := build_and_report(context, pipeline, config.only_with_rows):
+    only = (config.only_with_rows, config.with_late)
+    if failed := build_and_report(context, pipeline, *only):
         raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
 
 
 def build_and_report(
-    context: dg.OpExecutionContext, pipeline: Pipeline, only_with_rows: bool = False
+    context: dg.OpExecutionContext,
+    pipeline: Pipeline,
+    only_with_rows: bool = False,
+    with_late: bool = False,
 ) -> list[str]:
     """Build, check and report every partition that is out of date; what failed, a line each.
 
-    only_with_rows: as of `WhatToBuild`.
+    only_with_rows, with_late: as of `WhatToBuild`.
     """
-    refreshed = build_out_of_date(pipeline, context.run_id, context.log.info, only_with_rows)
+    refreshed = build_out_of_date(
+        pipeline, context.run_id, context.log.info, only_with_rows, with_late
+    )
     with ThreadPoolExecutor(1) as pool:
         # At the same time: checks wait for the engine, and a year's events for Dagster's database.
         checked = pool.submit(check_tables, pipeline, _dates_by_table(refreshed.built))
@@ -159,7 +169,7 @@ def report_checks(context: dg.OpExecutionContext, checked: Checked) -> list[str]
 
 def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMaterialization]:
     """One event for every partition that was built: its figures, and why it was out of date."""
-    ledger = pipeline.ledger(built.table)
+    ledger = built.ledger or pipeline.ledger(built.table)
     newest = max((day for day in built.reasons if day), default=None)
     events = []
     for day, why in built.reasons.items():
@@ -189,7 +199,7 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
 def run_arguments(run: PlannedRun) -> dict[str, Any]:
     """A run's partition, range or configuration, for `execute_in_process`."""
     if run.start is None or run.end is None:
-        op = {"config": {"only_with_rows": run.only_with_rows}}
+        op = {"config": {"only_with_rows": run.only_with_rows, "with_late": run.with_late}}
         return {"run_config": {"ops": {build_what_is_out_of_date.name: op}}}
     if run.start == run.end:
         return {"partition_key": run.start.isoformat()}
@@ -230,8 +240,8 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
     KeyboardInterrupt where Ctrl-C or SIGTERM came.
 
     A refresh is tried once: it tries everything by itself. Where Dagster's database takes no
-    events (its disk is full), the job `catch_up` runs with one in memory: it takes out who withdrew
-    before it tries dates, of which nothing would say afterwards that a process died on them.
+    events (its disk is full), it is done with one in memory: nobody's withdrawal waits for it. Runs
+    of dates are not, NotRecordedError: that job takes out who withdrew before it tries dates.
     """
 
     @functools.cache
@@ -254,8 +264,10 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
                 if instance.is_ephemeral:
                     raise StediError(f"{planned} failed: {why}") from None
                 _LOG.warning("Dagster's database takes no events (%s): done without it.", why)
+                if not planned.is_catch_up:
+                    raise NotRecordedError(f"{planned} cannot be recorded: {why}") from None
                 with dg.DagsterInstance.ephemeral() as in_memory:
-                    run_here(defs, in_memory)(planned if planned.is_catch_up else PlannedRun())
+                    run_here(defs, in_memory)(planned)
                 return
             if result.success:
                 return

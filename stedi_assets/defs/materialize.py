@@ -73,7 +73,10 @@ def _materialize(first: date, last: date) -> None:
     # Dagster's warnings about its own interfaces tell a user nothing.
     environ = {**os.environ, "PYTHONWARNINGS": "ignore"}
     if subprocess.run(dagster_command(first, last), env=environ).returncode:
-        raise StediError(f"The run over {first} to {last} failed; its log is above.")
+        raise StediError(
+            f"The run over {first} to {last} failed; its log is above. `stedi catch-up` builds what"
+            " can be built of it."
+        )
 
 
 def landing_warnings(lakehouse: Lakehouse) -> list[str]:

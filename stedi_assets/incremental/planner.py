@@ -30,12 +30,14 @@ class PlannedRun:
     """One run: the whole graph over a range of ingest dates; without dates, the job `catch_up`.
 
     That builds whatever is out of date, of any table and date, in one run; with only_with_rows
-    just what may keep somebody in who withdrew (`may_hold_people`).
+    just what may keep somebody in who withdrew (`may_hold_people`), of that what has late objects
+    only with_late: a process may die on them.
     """
 
     start: date | None = None
     end: date | None = None
     only_with_rows: bool = False
+    with_late: bool = False
 
     @property
     def is_catch_up(self) -> bool:

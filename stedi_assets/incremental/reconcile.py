@@ -35,6 +35,12 @@ from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_ke
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
+
+
+class NotRecordedError(StediError):
+    """Dagster's database takes no run of dates: nothing would say that a process died on it."""
+
+
 # Whether a partition that is out of date is to be built now.
 Wanted = Callable[[LakeState, Table, PartitionKey], bool]
 # A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
@@ -43,11 +49,13 @@ MAX_ROUNDS = 50
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """What was written of one table: which partitions, why, its log, and log and ledger before."""
+    """What was written of one table: which partitions, why, its log and ledger after it, and these
+    before (None: as they are now, and as they are not known)."""
 
     table: Table
     reasons: Reasons
     log: TableLog
+    ledger: Ledger | None = None
     log_before: TableLog | None = None
     ledger_before: Ledger | None = None
 
@@ -81,6 +89,7 @@ def build_out_of_date(
     run_id: str = "",
     say: Callable[[str], None] = lambda _line: None,
     only_with_rows: bool = False,
+    with_late: bool = False,
 ) -> BuildResult:
     """Build whatever is out of date, table by table, each table in one commit.
 
@@ -88,19 +97,24 @@ def build_out_of_date(
     a date that takes hours, or on which the process dies each time, keeps nobody who withdrew in
     the others.
 
-    say: takes a line about what is built and why; only_with_rows: nothing else is built. What could
-    not be built is in the result; StediError where S3 or the engine does not answer at all.
+    say: takes a line about what is built and why; only_with_rows: nothing else is built, and those
+    with late objects only with_late. What could not be built is in the result; StediError where S3
+    or the engine does not answer at all.
     """
     listing = _refreshed(pipeline, verify_files=True)
     passes: list[Wanted] = []
     state = pipeline.state(with_membership=False)
     if holds_rows(state):
-        # What failed at first is still out of date: it is tried again by the second pass.
-        passes = [may_hold_people] * (2 if only_with_rows else 1)
-        if late := with_other_readings(state, listing):
-            passes.insert(
-                0, lambda s, t, k: may_hold_people(s, t, k) and k not in late.get(t.name, ())
-            )
+        late = with_other_readings(state, listing)
+
+        def not_late(state: LakeState, table: Table, key: PartitionKey) -> bool:
+            return may_hold_people(state, table, key) and key not in late.get(table.name, ())
+
+        passes = [not_late, may_hold_people] if late else [may_hold_people]
+        if only_with_rows and not with_late:
+            passes = [not_late]
+        if only_with_rows:
+            passes.append(passes[-1])  # what failed at first is tried again
     if not only_with_rows:
         passes.append(lambda *_: True)
     result = BuildResult()
@@ -164,7 +178,7 @@ def _build_what_can_be(
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
-            result.built.append(BuiltTable(table, why, log, *before))
+            result.built.append(BuiltTable(table, why, log, pipeline.ledger(table), *before))
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:
@@ -277,9 +291,8 @@ def _landing_partitions(stale: Mapping[str, Reasons]) -> set[tuple[str, date]]:
     return {(name, day) for name in landing.intersection(stale) for day in stale[name] if day}
 
 
-def _without_catch_ups(failed: Mapping[PlannedRun, str]) -> dict[PlannedRun, str]:
-    """The failed runs but those that look themselves for what to do, which may be another now."""
-    return {run: line for run, line in failed.items() if not run.is_catch_up}
+def _nothing_is_recorded() -> None:
+    """What failed before, where Dagster's database takes no runs."""
 
 
 def build_what_holds_rows(
@@ -292,7 +305,7 @@ def build_what_holds_rows(
     """
     stale, _ = find_out_of_date(pipeline)
     if what_may_hold_people(pipeline.state(with_membership=False), stale):
-        planned = PlannedRun(only_with_rows=True)
+        planned = PlannedRun(only_with_rows=True, with_late=True)
         say(f"Running {planned} …")
         run(planned)
 
@@ -305,40 +318,47 @@ def catch_up(
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
-    run: does a run; StediError where it failed. say: takes lines for a person. failed_before: gives
-    the dates whose last runs did not succeed; None where no run is recorded: then all is left to
-    the job `catch_up`, which takes out who withdrew before it tries new dates. StediError, after
-    all is done, where runs failed.
+    run: does a run; StediError where it failed, NotRecordedError where it does none of dates. say:
+    takes lines for a person. failed_before: gives the dates whose last runs did not succeed; None
+    where no run is recorded: then all is left to the job `catch_up`, which takes out who withdrew
+    before it tries new dates. StediError, after all is done, where runs failed.
     """
     runs, failed, were_dates, landed = 0, dict[PlannedRun, str](), False, set[tuple[str, date]]()
+    again = set[PlannedRun]()  # those of the failed runs that have something else to do now
     stale, listing = find_out_of_date(pipeline)
     for _ in range(MAX_ROUNDS):
         if not landed.issuperset(now := _landing_partitions(stale)):
-            failed = _without_catch_ups(failed)  # there is something else to build than before
+            again.update(planned_run for planned_run in failed if planned_run.is_catch_up)
         landed = now
         planned = [PlannedRun()] if stale else []
         if stale and (before := failed_before()) is not None:
             given_up = {run.start for run in failed if run.start and run.start == run.end}
             planned = next_runs(pipeline, stale, before, partial(bool, were_dates), given_up)
-        planned = [p for p in planned if p not in failed]
+        planned = [p for p in planned if p not in failed or p in again]
         if not planned:
             break
         were_dates = not planned[-1].is_catch_up
         while planned:
             planned_run = planned.pop(0)
+            again.discard(planned_run)
             say(f"Running {planned_run} …")
             runs += 1
             try:
                 run(planned_run)
+            except NotRecordedError:
+                failed_before, planned, runs = _nothing_is_recorded, [], runs - 1
             except StediError as error:
                 assert_all_answer(pipeline)
-                failed[planned_run] = str(error)
                 if len(planned_run.days) > 1:
-                    del failed[planned_run]
                     planned = [PlannedRun(day, day) for day in planned_run.days] + planned
+                else:
+                    failed[planned_run] = str(error)
             else:
-                if not planned_run.only_with_rows:
-                    failed = _without_catch_ups(failed)
+                catch_ups = {failed_run for failed_run in failed if failed_run.is_catch_up}
+                if planned_run == PlannedRun():  # it did all that they had to do
+                    failed = {r: line for r, line in failed.items() if r not in catch_ups}
+                elif not planned_run.is_catch_up:
+                    again |= catch_ups
         stale, listing = find_out_of_date(pipeline, verify_files=False)
     else:
         left = "; ".join(f"{name} {_described(reasons)}" for name, reasons in stale.items())
