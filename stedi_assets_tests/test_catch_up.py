@@ -240,6 +240,12 @@ def test_a_new_date_on_which_the_process_dies_keeps_nobody_who_withdrew(lake, mo
     assert lake.differences() == {}
 
 
+def put_late_objects(lake, day: date) -> None:
+    """Readings of person 2, a pair, on a date of `three_days`."""
+    lake.put(landed("accelerometer", day, "late", phone(2, 2001)))
+    lake.put(landed("step_trainer", day, "late", device(2, 2001)))
+
+
 @pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
 @pytest.mark.parametrize("was_tried", [False, True])
 def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
@@ -247,8 +253,7 @@ def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
 ):
     three_days(lake)
     late, withdrawn = DATES[2], landed("customer", DATES[2], "withdrawn", person(1, 1, None))
-    lake.put(landed("accelerometer", late, "late", phone(2, 2001)))
-    lake.put(landed("step_trainer", late, "late", device(2, 2001)))
+    put_late_objects(lake, late)
     with monkeypatch.context() as patch:
         patch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
         if was_tried:
@@ -269,8 +274,7 @@ def test_late_objects_on_which_the_process_dies_keep_no_new_date_waiting_that_fa
 ):
     three_days(lake)
     late, new = DATES[2], DATES[2] + timedelta(2)
-    lake.put(landed("accelerometer", late, "late", phone(2, 2001)))
-    lake.put(landed("step_trainer", late, "late", device(2, 2001)))
+    put_late_objects(lake, late)
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
 
     def run(planned: PlannedRun) -> None:

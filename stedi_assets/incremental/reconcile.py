@@ -49,8 +49,10 @@ MAX_ROUNDS = 50
 
 @dataclass(frozen=True)
 class BuiltTable:
-    """What was written of one table: which partitions, why, its log and ledger after it, and these
-    before (None: as they are now, and as they are not known)."""
+    """What was written of one table: which partitions, why, its log and ledger after and before.
+
+    ledger: None for the newest; log_before, ledger_before: None where nothing was written.
+    """
 
     table: Table
     reasons: Reasons
