@@ -18,6 +18,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
+from stedi_assets.defs.jobs import partition_keys
 from stedi_assets.defs.table_checks import newest_ingest_date_is_recent
 from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
@@ -143,9 +144,8 @@ def failed_runs(instance: dg.DagsterInstance, cursor: AlertsCursor) -> Iterator[
 
 
 def _of_run(run: dg.DagsterRun, event: dg.DagsterEvent | None) -> Alert:
-    start = run.tags.get("dagster/asset_partition_range_start") or run.tags.get("dagster/partition")
-    end = run.tags.get("dagster/asset_partition_range_end", start)
-    dates = f" of {start}" if start == end else f" of {start} to {end}"
+    keys = partition_keys(run)
+    dates = f" of {' to '.join(dict.fromkeys(keys))}" if keys else ""
     lines = [f"Run {run.run_id} of job {run.job_name} failed."]
     data = event.event_specific_data if event else None
     step = getattr(data, "first_step_failure_event", None)
@@ -155,7 +155,7 @@ def _of_run(run: dg.DagsterRun, event: dg.DagsterEvent | None) -> Alert:
     elif event and event.message and not getattr(data, "error", None):
         lines.append(event.message.splitlines()[0][:300])
     lines.append("Its log in the Dagster UI says more; STEDI runs are tried again by the sensor.")
-    return Alert(f"a run failed{dates if start else ''} ({run.job_name})", "\n".join(lines))
+    return Alert(f"a run failed{dates} ({run.job_name})", "\n".join(lines))
 
 
 def _own_errors(error: Any) -> list[str]:

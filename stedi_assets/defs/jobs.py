@@ -36,7 +36,7 @@ _MEMBERS = {
 Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-PARTITION_TAG = "dagster/partition"
+_PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 lakehouse = dg.define_asset_job(
@@ -207,6 +207,13 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
     return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
 
 
+def partition_keys(run: dg.DagsterRun) -> tuple[str, str] | None:
+    """The first and the last partition key of a run; None where it has none."""
+    one = run.tags.get(_PARTITION_TAG)
+    first, last = (run.tags.get(tag, one) for tag in RANGE_TAGS)
+    return (first, last) if first and last else None
+
+
 def dates_that_failed(instance: dg.DagsterInstance) -> list[list[date]] | None:
     """The ingest dates whose newest run of the job `Lakehouse` did not succeed.
 
@@ -223,10 +230,8 @@ def dates_that_failed(instance: dg.DagsterInstance) -> list[list[date]] | None:
         )
         return None
     for run in runs:
-        ends = [run.tags.get(tag) for tag in (PARTITION_TAG, *RANGE_TAGS)]
-        first, last = (ends[0], ends[0]) if ends[0] else ends[1:]
-        if first and last:
-            days = days_between(date.fromisoformat(first), date.fromisoformat(last))
+        if keys := partition_keys(run):
+            days = days_between(*map(date.fromisoformat, keys))
             newest = [day for day in days if day not in seen]
             seen.update(newest)
             if newest and run.status != dg.DagsterRunStatus.SUCCESS:
