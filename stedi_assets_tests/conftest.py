@@ -130,14 +130,14 @@ class TestLake:
             lines = [] if say is None else say
             return catch_up(self.pipeline, run_or_fail, lines.append)
 
-    def build_what_holds_rows(self) -> None:
+    def catch_up_without_new_dates(self) -> None:
         """What `stedi erase` does first; StediError where some of it fails."""
         from stedi_assets.defs.jobs import run_here
-        from stedi_assets.incremental.reconcile import build_what_holds_rows
+        from stedi_assets.incremental.reconcile import catch_up_without_new_dates
 
         with dg.DagsterInstance.ephemeral() as instance:
             run = run_here(self.defs, instance)
-            build_what_holds_rows(self.pipeline, run, lambda _line: None)
+            catch_up_without_new_dates(self.pipeline, run, lambda _line: None)
 
     def table(self, name: str) -> Counter:
         """A table's rows as a bag of tuples."""

@@ -93,7 +93,7 @@ def erase(lake: Any) -> None:
     """What `stedi erase --now` does, on a test's lake."""
     from stedi_assets.privacy import vacuum
 
-    result = vacuum.erase(lake.pipeline, lake.build_what_holds_rows, timedelta(0))
+    result = vacuum.erase(lake.pipeline, lake.catch_up_without_new_dates, timedelta(0))
     assert not result.problems, result.problems
 
 

@@ -2,7 +2,8 @@
 
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import date, timedelta
 from itertools import combinations
 from pathlib import Path
@@ -13,11 +14,11 @@ from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import jobs, materialize
-from stedi_assets.defs.jobs import RANGE_TAGS, dates_that_failed, materializations, run_here
+from stedi_assets.defs.jobs import RANGE_TAGS, materializations, recorded_runs, run_here
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import Failed, PlannedRun, failed_dates_last
+from stedi_assets.incremental.planner import PlannedRun, RecordedRuns, in_turn
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.lakehouse.dates import contiguous_ranges
 from stedi_assets.lakehouse.object_store import ObjectStore
@@ -28,6 +29,7 @@ from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
+Failed = Sequence[Sequence[date]]
 
 
 def files_by_date(lake, table: str) -> dict[date, set[str]]:
@@ -268,26 +270,103 @@ def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
     assert lake.differences() == {}
 
 
+def catch_up_commands(lake, count: int) -> None:
+    """So many `stedi catch-up`, with what Dagster records; in a run that fails the process dies."""
+    with dg.DagsterInstance.get() as instance:
+        really = run_here(lake.defs, instance)
+
+        def run(planned: PlannedRun) -> None:
+            try:
+                really(planned)
+            except StediError:
+                raise seams.Killed from None
+
+        for _ in range(count):
+            with suppress(seams.Killed):
+                catch_up(lake.pipeline, run, lambda _line: None, lambda: recorded_runs(instance))
+
+
 @pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
 def test_late_objects_on_which_the_process_dies_keep_no_new_date_waiting_that_failed_once(
-    lake, monkeypatch, table
+    lake, dagster_home, monkeypatch, table
 ):
     three_days(lake)
     late, new = DATES[2], DATES[2] + timedelta(2)
-    put_late_objects(lake, late)
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-
-    def run(planned: PlannedRun) -> None:
-        if planned.is_catch_up:
-            only = planned.only_with_rows, planned.with_late
-            build_out_of_date(lake.pipeline, "", print, *only)
-        else:
-            lake.materialize(planned.start, planned.end)
-
+    with monkeypatch.context() as patch:
+        write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
+        patch.setattr(Pipeline, "write", write)
+        catch_up_commands(lake, 1)
+    put_late_objects(lake, late)
     monkeypatch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
-    with pytest.raises(seams.Killed):
-        catch_up(lake.pipeline, run, lambda _line: None, lambda: [[new]])
-    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(new)
+    catch_up_commands(lake, 2)
+    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(new)
+
+
+@pytest.mark.parametrize(
+    "table", ["accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated"]
+)
+def test_a_withdrawal_that_was_interrupted_goes_on_where_a_new_date_kills_the_process(
+    lake, dagster_home, monkeypatch, table
+):
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[1], "b", phone(2, 1500)))
+    lake.put(landed("step_trainer", DATES[1], "b", device(2, 1500)))
+    lake.catch_up()
+    new = DATES[2] + timedelta(1)
+    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
+    monkeypatch.setattr(Pipeline, "write", write)
+    catch_up_commands(lake, 1)
+    with seams.kill("commit", table, "before") as died:
+        catch_up_commands(lake, 1)
+    assert died
+    catch_up_commands(lake, 2)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+
+
+def test_a_new_date_that_kills_the_process_holds_up_nothing_that_was_built_before(
+    lake, dagster_home, monkeypatch
+):
+    """Late objects, and consent of somebody whose partition is empty."""
+    three_days(lake)
+    empty, new = DATES[2] + timedelta(1), DATES[2] + timedelta(3)
+    lake.put(landed("accelerometer", empty, "a", phone(5, 3000)))
+    lake.catch_up()
+    put_late_objects(lake, DATES[2])
+    lake.put(landed("customer", DATES[0], "granted", person(5, 1, T0)))
+    expected = lake.expected()
+    lake.put(landed("accelerometer", new, "a", phone(2, 4000)))
+    write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
+    monkeypatch.setattr(Pipeline, "write", write)
+    catch_up_commands(lake, 2)
+    assert {name: lake.table(name) for name in expected} == expected
+
+
+def test_the_job_maintenance_takes_out_who_withdrew_also_where_a_run_was_interrupted(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    with seams.kill("commit", "machine_learning_curated", "before") as died:
+        build_out_of_date(lake.pipeline)
+    assert died
+    with dg.DagsterInstance.ephemeral() as instance:
+        job = lake.defs.resolve_job_def("maintenance")
+        assert job.execute_in_process(instance=instance).success
+    assert lake.differences() == {}
+
+
+def test_a_mistyped_tag_of_a_run_keeps_nobody_who_withdrew(lake, dagster_home):
+    """One that Dagster takes for a date."""
+    three_days(lake)
+    with dg.DagsterInstance.get() as instance:
+        job = lake.defs.resolve_job_def("Lakehouse")
+        tags = dict(zip(RANGE_TAGS, ("2022-6-18", str(DATES[1])), strict=True))
+        instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    catch_up_commands(lake, 1)
+    assert lake.differences() == {}
 
 
 def test_a_failed_check_of_who_left_is_told_though_all_is_built(lake, monkeypatch):
@@ -302,7 +381,7 @@ def test_a_failed_check_of_who_left_is_told_though_all_is_built(lake, monkeypatc
 
     monkeypatch.setattr(jobs, "report_checks", failing)
     assert runs_where(lake, lambda _planned: None, [[new]]) == [
-        "the job catch_up (customers, and what holds rows)",
+        "the job catch_up (without new dates)",
         f"all tables for {new}",
         "StediError",
     ]
@@ -326,7 +405,7 @@ def test_each_event_of_a_partition_that_a_run_builds_twice_says_what_was_then(la
     assert len({event.tags["dagster/data_version"] for event in built}) == 2
 
 
-def catch_up_dying_on_new_dates(lake, failed_before: Failed = ()) -> None:
+def catch_up_dying_on_new_dates(lake, failed: Failed = ()) -> None:
     """Catch up in a process that dies as soon as it runs dates as assets."""
 
     def run(planned: PlannedRun) -> None:
@@ -335,7 +414,7 @@ def catch_up_dying_on_new_dates(lake, failed_before: Failed = ()) -> None:
         with dg.DagsterInstance.ephemeral() as instance:
             run_here(lake.defs, instance)(planned)
 
-    catch_up(lake.pipeline, run, lambda _line: None, lambda: failed_before)
+    catch_up(lake.pipeline, run, lambda _line: None, lambda: RecordedRuns(failed))
 
 
 def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake):
@@ -344,7 +423,7 @@ def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake)
     lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
     lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
     with pytest.raises(seams.Killed):
-        catch_up_dying_on_new_dates(lake, failed_before=[[new]])
+        catch_up_dying_on_new_dates(lake, failed=[[new]])
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
     runs: list[str] = []
@@ -363,7 +442,7 @@ def test_where_no_run_is_recorded_a_new_date_that_dies_while_it_lands_keeps_nobo
     lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
 
     def run(planned: PlannedRun) -> None:
-        build_out_of_date(lake.pipeline, only_with_rows=planned.only_with_rows)
+        build_out_of_date(lake.pipeline, without_new_dates=planned.without_new_dates)
 
     with monkeypatch.context() as patch:
         write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
@@ -397,7 +476,8 @@ def runs_where(lake, before: Callable[[PlannedRun], None], failed: Failed | None
             really(planned)
 
         try:
-            catch_up(lake.pipeline, run, lambda _line: None, lambda: failed)
+            recorded = None if failed is None else RecordedRuns(failed)
+            catch_up(lake.pipeline, run, lambda _line: None, lambda: recorded)
         except (StediError, seams.Killed) as error:
             runs.append(type(error).__name__)
     return runs
@@ -419,7 +499,7 @@ def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(lake, monkeypatch)
     done = runs_where(lake, another_lands)
     assert done[:2] == [
         f"all tables for {new[0]}",
-        "the job catch_up (customers, and what holds rows)",
+        "the job catch_up (without new dates)",
     ]
     assert lake.differences() == {}
 
@@ -453,7 +533,7 @@ def test_whichever_dates_kill_the_process_each_time_all_others_are_built(lake, c
         with dg.DagsterInstance.ephemeral() as instance:
             for _command in range(3 * count):
                 planned = [PlannedRun(*ends) for ends in contiguous_ranges(left)]
-                for run in failed_dates_last(planned, dates_that_failed(instance)):
+                for run in in_turn(planned, recorded_runs(instance)):
                     tags = dict(zip(RANGE_TAGS, (str(run.start), str(run.end)), strict=True))
                     died = bool(bad.intersection(run.days))
                     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED][died]
@@ -470,7 +550,7 @@ def test_dates_that_failed_once_and_were_built_since_are_one_range_again(lake):
         for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS):
             tags = {"dagster/partition": str(DATES[0])}
             instance.create_run_for_job(job, tags=tags, status=status)
-        assert dates_that_failed(instance) == []
+        assert not recorded_runs(instance).failed
 
 
 def test_a_range_that_was_interrupted_is_not_run_date_by_date(lake):
@@ -520,7 +600,7 @@ def test_a_run_for_people_that_failed_once_is_no_failure_where_all_is_done_in_th
 
     runs: list[PlannedRun] = []
     assert runs_where(lake, only_at_first, [[new]]) == [
-        "the job catch_up (customers, and what holds rows)",
+        "the job catch_up (without new dates)",
         f"all tables for {new}",
         "the job catch_up",
     ]

@@ -102,7 +102,9 @@ def test_the_first_log_entry_is_lost(lake, known):
 def test_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake, table, known):
     """A commit in its place would be right for us, and unseen by every reader of Delta."""
     three_days(lake)
-    assert vacuum.erase(lake.pipeline, lake.build_what_holds_rows, timedelta(30)).problems == []
+    assert (
+        vacuum.erase(lake.pipeline, lake.catch_up_without_new_dates, timedelta(30)).problems == []
+    )
     lake.lake.delete(log_entries(lake, table)[-1:])
     lake.put(WITHDRAWN)
     up_to_date(lake if known else as_a_new_process(lake))
@@ -184,7 +186,7 @@ def test_somebody_adds_a_row_of_an_impossible_date(lake, day, table):
 
 def test_forget_where_the_newest_log_entry_is_lost_and_its_checkpoint_is_not(lake):
     three_days(lake)
-    vacuum.erase(lake.pipeline, lake.build_what_holds_rows, timedelta(30))
+    vacuum.erase(lake.pipeline, lake.catch_up_without_new_dates, timedelta(30))
     lake.lake.delete(log_entries(lake, "customers_curated")[-1:])
     forget(lake, "p1@example.com")
 
@@ -199,7 +201,9 @@ def test_a_row_that_somebody_adds_during_a_compaction_is_not_taken_for_ours(lake
         committed(delta, commit)
 
     monkeypatch.setattr(vacuum, "_committed", committed_after_another)
-    assert vacuum.erase(lake.pipeline, lake.build_what_holds_rows, timedelta(30)).problems == []
+    assert (
+        vacuum.erase(lake.pipeline, lake.catch_up_without_new_dates, timedelta(30)).problems == []
+    )
     assert added
     up_to_date(as_a_new_process(lake))
 
@@ -739,7 +743,9 @@ def test_somebody_raises_a_tables_protocol(lake, protocol):
     lake.put(WITHDRAWN)
     other = as_a_new_process(lake)
     up_to_date(other)
-    assert vacuum.erase(other.pipeline, other.build_what_holds_rows, timedelta(0)).problems == []
+    assert (
+        vacuum.erase(other.pipeline, other.catch_up_without_new_dates, timedelta(0)).problems == []
+    )
     assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
 
 

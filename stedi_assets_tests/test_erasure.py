@@ -25,7 +25,7 @@ from stedi_assets.defs import liveness
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import lake_state_reader
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.reconcile import build_out_of_date, build_what_holds_rows
+from stedi_assets.incremental.reconcile import build_out_of_date, catch_up_without_new_dates
 from stedi_assets.lakehouse import local_files
 from stedi_assets.lakehouse.delta_commit import CHECKPOINT_INTERVAL
 from stedi_assets.lakehouse.delta_log import entry_actions
@@ -488,13 +488,11 @@ def erase_in_this_process(lake) -> list[str]:
     """The problems of `stedi erase --now`; Dagster, which a dying step does not end, left out."""
 
     def run(planned):
-        if failures := build_out_of_date(
-            lake.pipeline, only_with_rows=True, with_late=True
-        ).failures:
+        if failures := build_out_of_date(lake.pipeline, without_new_dates=True).failures:
             raise StediError(" ".join(failures))
 
     def build():
-        build_what_holds_rows(lake.pipeline, run, lambda _line: None)
+        catch_up_without_new_dates(lake.pipeline, run, lambda _line: None)
 
     return vacuum.erase(lake.pipeline, build, timedelta(0)).problems
 
@@ -537,7 +535,7 @@ def test_a_new_date_on_which_the_process_dies_keeps_nobody_in_any_object(lake):
         forget(
             lake.pipeline,
             "p1@example.com",
-            lake.build_what_holds_rows,
+            lake.catch_up_without_new_dates,
             lambda: catch_up_dying_on_new_dates(lake),
             list,
         )

@@ -52,7 +52,7 @@ def land(lake, *people: tuple[str, str]) -> None:
 
 
 def forgotten(lake, email: str, catch_up=None):
-    ways = (catch_up,) * 2 if catch_up else (lake.build_what_holds_rows, lake.catch_up)
+    ways = (catch_up,) * 2 if catch_up else (lake.catch_up_without_new_dates, lake.catch_up)
     return forget(lake.pipeline, email, *ways, list)
 
 
@@ -150,7 +150,7 @@ def test_a_table_that_was_compacted_is_still_up_to_date(lake):
     for moment in (5, 6):
         lake.put(landed("accelerometer", DATES[0], f"more{moment}", phone(2, moment)))
         lake.catch_up()
-    assert vacuum.erase(lake.pipeline, lake.build_what_holds_rows, timedelta(7)).problems == []
+    assert vacuum.erase(lake.pipeline, lake.catch_up_without_new_dates, timedelta(7)).problems == []
     assert lake.differences() == {}
     assert lake.catch_up() == 0
 

@@ -10,9 +10,11 @@ from stedi_assets.incremental.membership import Membership
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, landing_inputs
 from stedi_assets.incremental.planner import (
     PlannedRun,
+    RecordedRuns,
+    in_turn,
     out_of_date,
     plan_runs,
-    what_may_hold_people,
+    what_was_built,
 )
 from stedi_assets.lakehouse.dates import contiguous_ranges, described, on_days
 from stedi_assets.lakehouse.delta_log import DataFile, TableLog
@@ -205,11 +207,25 @@ def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
 
 def test_new_dates_that_failed_wait_for_who_has_to_leave_the_others():
     new = PlannedRun(DAYS[2], DAYS[2])
-    people = PlannedRun(only_with_rows=True)
+    people = PlannedRun(without_new_dates=True)
     assert plan_runs(landed(DAYS[2]), DAYS[:2]) == [new]
     assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS) == [people, new]
     assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS[:2]) == [new]
     assert plan_runs(landed(DAYS[1]), DAYS[:2], people_first=DAYS) == [PlannedRun(DAYS[1], DAYS[1])]
+
+
+def test_what_ran_last_goes_last_and_of_dates_what_failed_in_halves():
+    people, dates = PlannedRun(without_new_dates=True), PlannedRun(DAYS[0], DAYS[3])
+    assert in_turn([people, dates], RecordedRuns()) == [people, dates]
+    caught_up = RecordedRuns(catch_up_was_last=True)
+    assert in_turn([people, dates], caught_up) == [dates, people]
+    failed = RecordedRuns([DAYS[1:4]], catch_up_was_last=True)
+    halves = [
+        PlannedRun(DAYS[0], DAYS[0]),
+        PlannedRun(DAYS[1], DAYS[2]),
+        PlannedRun(DAYS[3], DAYS[3]),
+    ]
+    assert in_turn([people, dates], failed) == [*halves, people]
 
 
 def test_a_date_of_which_only_customers_landed_is_not_run_with_a_new_one():
@@ -232,7 +248,7 @@ def test_people_may_have_to_leave_partitions_with_rows_and_of_lost_tables_those_
 
     def found(**how: object) -> dict[str, set[PartitionKey]]:
         state = replace(lake.state(), **how)  # type: ignore[arg-type]
-        return {name: set(keys) for name, keys in what_may_hold_people(state, stale).items()}
+        return {name: set(keys) for name, keys in what_was_built(state, stale).items()}
 
     assert found() == kept
     lake.logs[TRUSTED.name] = None

@@ -359,7 +359,7 @@ def test_who_withdrew_leaves_the_tables_before_a_new_date_that_failed_is_tried_a
     a_run_failed(lake, instance, tags)
     does = [request.tags["stedi/does"] for request in until_quiet(lake, instance)]
     people, date_run = (
-        "the job catch_up (customers, and what holds rows)",
+        "the job catch_up (without new dates)",
         f"all tables for {DATES[1]}",
     )
     failed_before = str(DATES[1]) in tags.values()
@@ -368,7 +368,9 @@ def test_who_withdrew_leaves_the_tables_before_a_new_date_that_failed_is_tried_a
 
 
 @pytest.mark.parametrize("what", ["customers keep landing", "a partition with rows fails"])
-def test_new_dates_are_not_kept_waiting_by_what_holds_rows(new_lake, instance, monkeypatch, what):
+def test_new_dates_are_not_kept_waiting_by_what_was_built_before(
+    new_lake, instance, monkeypatch, what
+):
     lake = new_lake(quiet_seconds="0")
     three_days(lake)
     if what == "a partition with rows fails":
@@ -386,6 +388,32 @@ def test_new_dates_are_not_kept_waiting_by_what_holds_rows(new_lake, instance, m
         runs.append(request.job_name)
     assert runs == ["catch_up", "Lakehouse"]
     assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(new)
+
+
+def test_late_objects_that_fail_beside_a_new_date_are_given_up_in_the_end(
+    new_lake, instance, monkeypatch
+):
+    """Each run that is requested does something, or fails: else the tick would never fail."""
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    lake.put(landed("accelerometer", DATES[2], "late", phone(2, 2001)))
+    lake.put(landed("accelerometer", DATES[2] + timedelta(2), "a", phone(2, 3000)))
+    write = lake.pipeline.write
+
+    def failing(table, *arguments):
+        if table.name == "accelerometer_landing":
+            raise StediError("accelerometer_landing cannot be written")
+        return write(table, *arguments)
+
+    monkeypatch.setattr(lake.pipeline, "write", failing)
+    requested = Counter[str]()
+    for _ in range(9):
+        (request,) = tick(lake, instance).run_requests
+        requested[request.tags["stedi/does"]] += 1
+        assert not execute(lake, instance, request)
+    assert set(requested.values()) == {3}
+    with pytest.raises(StediError, match="Gave up"):
+        tick(lake, instance)
 
 
 def test_a_date_that_fails_keeps_none_waiting_on_which_objects_keep_landing(
@@ -459,7 +487,7 @@ def test_a_date_that_was_given_up_holds_up_no_refresh(new_lake, instance):
         tick(lake, instance)
     assert requested == {
         f"all tables for {DATES[1]}": 3,
-        "the job catch_up (customers, and what holds rows)": 3,
+        "the job catch_up (without new dates)": 3,
         "the job catch_up": 3,
     }
 

@@ -20,7 +20,7 @@ from stedi_assets.settings import dagster_home, load_settings, today
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from stedi_assets.incremental.planner import PlannedRun
+    from stedi_assets.incremental.planner import PlannedRun, RecordedRuns
 
 
 @contextmanager
@@ -141,32 +141,32 @@ def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
     from stedi_assets.incremental import reconcile
 
-    with _runs_here(pipeline) as (run, failed):
-        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True), failed)
+    with _runs_here(pipeline) as (run, recorded):
+        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True), recorded)
 
 
-def build_what_holds_rows(pipeline: Any) -> None:
-    """Bring customers and the partitions with rows up to date, in this process."""
+def catch_up_without_new_dates(pipeline: Any) -> None:
+    """Bring up to date what was built before, in this process."""
     from stedi_assets.incremental import reconcile
 
     with _runs_here(pipeline) as (run, _):
-        reconcile.build_what_holds_rows(pipeline, run, lambda line: click.echo(line, err=True))
+        reconcile.catch_up_without_new_dates(pipeline, run, lambda s: click.echo(s, err=True))
 
 
 @contextmanager
 def _runs_here(
     pipeline: Any,
-) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], list[list[date]] | None]]]":
-    """What does a run in this process, and what gives the dates whose runs failed (None where runs
-    are not recorded)."""
+) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], RecordedRuns | None]]]":
+    """What does a run in this process, and what gives the earlier runs (None where runs are not
+    recorded)."""
     from stedi_assets import definitions
-    from stedi_assets.defs.jobs import dates_that_failed, run_here
+    from stedi_assets.defs.jobs import recorded_runs, run_here
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
         is_recorded = not instance.is_ephemeral
-        yield run_here(defs, instance), lambda: dates_that_failed(instance) if is_recorded else None
+        yield run_here(defs, instance), lambda: recorded_runs(instance) if is_recorded else None
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from stedi_assets.cli.common import (
-    build_what_holds_rows,
+    catch_up_without_new_dates,
     example,
     open_checked_lake,
     open_pipeline,
@@ -37,7 +37,7 @@ def erase(now: bool) -> None:
 
     pipeline = open_pipeline()
     retention = timedelta(0 if now else pipeline.settings.retention_days)
-    result = erase_files(pipeline, lambda: build_what_holds_rows(pipeline), retention)
+    result = erase_files(pipeline, lambda: catch_up_without_new_dates(pipeline), retention)
     click.echo(result)
     for warning in result.warnings:
         warn(warning)
@@ -109,7 +109,7 @@ def forget(yes: bool) -> None:
     forgotten = forget_person(
         pipeline,
         email,
-        lambda: build_what_holds_rows(pipeline),
+        lambda: catch_up_without_new_dates(pipeline),
         lambda: run_catch_up(pipeline),
         runs_in_progress,
     )

@@ -18,9 +18,10 @@ from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.defs.table_checks import Days
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import PlannedRun
+from stedi_assets.incremental.planner import PlannedRun, RecordedRuns
 from stedi_assets.incremental.reconcile import BuiltTable, NotRecordedError, build_out_of_date
 from stedi_assets.lakehouse.dates import days_between
+from stedi_assets.landing.layout import parse_date
 from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
 
@@ -51,45 +52,37 @@ lakehouse = dg.define_asset_job(
 class WhatToBuild(dg.Config):
     """The configuration of the job `catch_up`."""
 
-    only_with_rows: bool = Field(
+    without_new_dates: bool = Field(
         default=False,
-        description="Only customers and partitions that hold rows: where somebody who withdrew may"
-        " be. The landing sensor and `stedi catch-up` run this before new dates whose run failed,"
-        " or that keep landing.",
-    )
-    with_late: bool = Field(
-        default=False,
-        description="With only_with_rows also partitions with late objects, last: erasure does.",
+        description="Only what was built before: where somebody who withdrew may be. The landing"
+        " sensor and `stedi catch-up` run this before new dates whose run failed, or that keep"
+        " landing.",
     )
 
 
 @dg.op(
     pool=POOL,
     description="Builds every partition that is out of date, table by table, and checks it; with"
-    " only_with_rows just customers and the partitions that hold rows.",
+    " without_new_dates just those that were built before.",
 )
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, config: WhatToBuild, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
     """Build and check every partition that is out of date; StediError where some of it failed."""
-    only = (config.only_with_rows, config.with_late)
-    if failed := build_and_report(context, pipeline, *only):
+    if failed := build_and_report(context, pipeline, config.without_new_dates):
         raise StediError(f"{len(failed)} of what was to be done failed: {' '.join(failed)}")
 
 
 def build_and_report(
     context: dg.OpExecutionContext,
     pipeline: Pipeline,
-    only_with_rows: bool = False,
-    with_late: bool = False,
+    without_new_dates: bool = False,
 ) -> list[str]:
     """Build, check and report every partition that is out of date; what failed, a line each.
 
-    only_with_rows, with_late: as of `WhatToBuild`.
+    without_new_dates: as of `WhatToBuild`.
     """
-    refreshed = build_out_of_date(
-        pipeline, context.run_id, context.log.info, only_with_rows, with_late
-    )
+    refreshed = build_out_of_date(pipeline, context.run_id, context.log.info, without_new_dates)
     with ThreadPoolExecutor(1) as pool:
         # At the same time: checks wait for the engine, and a year's events for Dagster's database.
         checked = pool.submit(check_tables, pipeline, _dates_by_table(refreshed.built))
@@ -100,7 +93,7 @@ def build_and_report(
     for line in failed:
         context.log.error(line)
     if not failed and not refreshed.built:
-        nothing = "No customers or rows are" if only_with_rows else "Nothing is"
+        nothing = "Nothing that was built is" if without_new_dates else "Nothing is"
         context.log.info(f"{nothing} out of date.")
     if refreshed.built and pipeline.settings.glue_database:
         context.log.info(f"Glue: {sync_lake(pipeline.lakehouse)}")
@@ -199,7 +192,7 @@ def materializations(pipeline: Pipeline, built: BuiltTable) -> list[dg.AssetMate
 def run_arguments(run: PlannedRun) -> dict[str, Any]:
     """A run's partition, range or configuration, for `execute_in_process`."""
     if run.start is None or run.end is None:
-        op = {"config": {"only_with_rows": run.only_with_rows, "with_late": run.with_late}}
+        op = {"config": {"without_new_dates": run.without_new_dates}}
         return {"run_config": {"ops": {build_what_is_out_of_date.name: op}}}
     if run.start == run.end:
         return {"partition_key": run.start.isoformat()}
@@ -214,29 +207,34 @@ def partition_keys(run: dg.DagsterRun) -> tuple[str, str] | None:
     return (first, last) if first and last else None
 
 
-def dates_that_failed(instance: dg.DagsterInstance) -> list[list[date]] | None:
-    """The ingest dates whose newest run of the job `Lakehouse` did not succeed.
+def recorded_runs(instance: dg.DagsterInstance) -> RecordedRuns | None:
+    """What Dagster's database tells of earlier runs of dates and of the job `catch_up`.
 
-    Those of each run together; what was tried longest ago comes first. Those that are still in
-    progress count: of a process that was killed nobody may have said so. None where Dagster's
-    database cannot be read.
+    A date failed where its newest run did not succeed. Those that are still in progress count: of a
+    process that was killed nobody may have said so. None where the database cannot be read.
     """
     seen, newest_first = set[date](), list[list[date]]()
     try:
-        runs = instance.get_runs(dg.RunsFilter(job_name=lakehouse.name), limit=_LAST_RUNS)
+        dated = instance.get_run_records(dg.RunsFilter(job_name=lakehouse.name), limit=_LAST_RUNS)
+        caught_up = instance.get_run_records(dg.RunsFilter(job_name=catch_up.name), limit=1)
     except Exception as error:  # of whichever database, or of one row: nobody waits for it
         _LOG.warning(
             "Which runs failed Dagster's database does not say (%s).", type(error).__name__
         )
         return None
-    for run in runs:
-        if keys := partition_keys(run):
-            days = days_between(*map(date.fromisoformat, keys))
-            newest = [day for day in days if day not in seen]
-            seen.update(newest)
-            if newest and run.status != dg.DagsterRunStatus.SUCCESS:
-                newest_first.append(newest)
-    return newest_first[::-1]
+    for run in (record.dagster_run for record in dated):
+        days = [day for day in _dates(run) if day not in seen]
+        seen.update(days)
+        if days and run.status != dg.DagsterRunStatus.SUCCESS:
+            newest_first.append(days)
+    newest = [records[0].storage_id if records else 0 for records in (dated, caught_up)]
+    return RecordedRuns(newest_first[::-1], catch_up_was_last=newest[0] < newest[1])
+
+
+def _dates(run: dg.DagsterRun) -> list[date]:
+    """The ingest dates of a run; none where somebody typed its tags, and they are no dates."""
+    ends = [parse_date(key) for key in partition_keys(run) or ()]
+    return days_between(ends[0], ends[-1]) if ends and ends[0] and ends[-1] else []
 
 
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:

@@ -45,21 +45,21 @@ class Maintenance(dg.Config):
 
 @dg.op(
     pool=POOL,
-    description="Builds customers and partitions with rows that are out of date, compacts, and"
-    " removes files that left the tables before the retention.",
+    description="Brings what was built before up to date, compacts, and removes files that left the"
+    " tables before the retention.",
 )
 def erase_old_files(
     context: dg.OpExecutionContext, config: Maintenance, pipeline: dg.ResourceParam[Pipeline]
 ) -> None:
     """Compact tables, erase files that are gone long enough; StediError where some of it failed."""
 
-    def build_what_holds_rows() -> None:
-        if failed := build_and_report(context, pipeline, only_with_rows=True):
+    def catch_up_without_new_dates() -> None:
+        if failed := build_and_report(context, pipeline, without_new_dates=True):
             raise StediError(" ".join(failed))
 
     days = config.retention_days
     days = pipeline.settings.retention_days if days is None else days
-    result = erase(pipeline, build_what_holds_rows, timedelta(days))
+    result = erase(pipeline, catch_up_without_new_dates, timedelta(days))
     context.log.info(str(result))
     for warning in result.warnings:
         context.log.warning(warning)

@@ -17,8 +17,8 @@ from stedi_assets.defs import liveness
 from stedi_assets.defs.jobs import (
     RUN_ATTEMPTS,
     catch_up,
-    dates_that_failed,
     lakehouse,
+    recorded_runs,
     run_arguments,
 )
 from stedi_assets.errors import StediError
@@ -26,12 +26,12 @@ from stedi_assets.incremental.ledger import files_of
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
-    Failed,
     PlannedRun,
     Reasons,
+    RecordedRuns,
     downstream_out_of_date,
     landing_out_of_date,
-    what_may_hold_people,
+    what_was_built,
 )
 from stedi_assets.incremental.reconcile import built_dates, next_runs
 from stedi_assets.lakehouse.dates import contiguous_ranges, described
@@ -131,12 +131,12 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
 def wanted_runs(
     pipeline: Pipeline,
     listing: LandingListing,
-    failed: Callable[[], Failed],
+    recorded: Callable[[], RecordedRuns],
     waited: Callable[[], bool],
 ) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    failed: asked where anything is out of date; it and waited: as of `next_runs`.
+    recorded: asked where anything is out of date; it and waited: as of `next_runs`.
 
     What comes after the first is for when its retries are exhausted: a range of dates has its
     single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
@@ -154,14 +154,14 @@ def wanted_runs(
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = next_runs(pipeline, stale, failed() if stale else (), waited)
+    planned = next_runs(pipeline, stale, recorded() if stale else RecordedRuns(), waited)
     singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
-    last = [PlannedRun()] if planned and not planned[-1].is_catch_up else []
-    people = what_may_hold_people(state, stale)
+    last = [PlannedRun()] if any(run.days for run in planned) else []
+    people = what_was_built(state, stale)
     to_build = _to_build(state, listing, stale)
 
     def builds(run: PlannedRun) -> list[list[Any]]:
-        return _to_build(state, listing, people) if run.only_with_rows else to_build
+        return _to_build(state, listing, people) if run.without_new_dates else to_build
 
     runs = [*planned, *singles, *last]
     return [_run_request(run, listing, builds(run), bool(people)) for run in runs]
@@ -308,17 +308,17 @@ def landing_sensor(
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
 
-    def failed() -> Failed:
-        return dates_that_failed(context.instance) or ()
+    def recorded() -> RecordedRuns:
+        return recorded_runs(context.instance) or RecordedRuns()
 
     waited = functools.partial(_people_waited, context.instance)
-    wanted = _new_dates_in_turn(context.instance, wanted_runs(pipeline, listing, failed, waited))
+    wanted = wanted_runs(pipeline, listing, recorded, waited)
     request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
         request, given_up = _first_with_retries_left(
-            context, wanted_runs(pipeline, everything, failed, waited)
+            context, wanted_runs(pipeline, everything, recorded, waited)
         )
     if request:
         context.log.info(f"Requesting {request.tags[DOES_TAG]}.")
@@ -348,21 +348,6 @@ def _nothing_to_run(pipeline: Pipeline, listing: LandingListing) -> str:
     if waiting := _waiting(pipeline, listing):
         return f"Objects are still landing on {described(waiting)}: waiting until it is quiet."
     return "All tables are up to date."
-
-
-def _new_dates_in_turn(
-    instance: dg.DagsterInstance, requests: list[dg.RunRequest]
-) -> list[dg.RunRequest]:
-    """The requests; new dates before a second run in a row of just what holds rows.
-
-    While customers keep landing, or a partition with rows fails, they would wait for ever.
-    """
-    people = str(PlannedRun(only_with_rows=True))
-    if not requests or requests[0].tags[DOES_TAG] != people:
-        return requests
-    last = _newest(instance, dg.RunsFilter(tags={DOES_TAG: people}))
-    is_their_turn = last > _newest(instance, dg.RunsFilter(job_name=lakehouse.name))
-    return requests[1:] + requests[:1] if is_their_turn else requests
 
 
 def _people_waited(instance: dg.DagsterInstance) -> bool:

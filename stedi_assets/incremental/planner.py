@@ -21,23 +21,31 @@ from stedi_assets.landing.listing import LandingListing
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 Reasons = dict[PartitionKey, str]
-# The dates of runs that did not succeed, those of each run together; tried longest ago first.
-Failed = Sequence[Sequence[date]]
+
+
+@dataclass(frozen=True)
+class RecordedRuns:
+    """What Dagster's database tells of earlier runs.
+
+    failed: the dates whose newest runs did not succeed, those of each run together, what was tried
+    longest ago first; catch_up_was_last: whether the newest run was one of the job `catch_up`.
+    """
+
+    failed: Sequence[Sequence[date]] = ()
+    catch_up_was_last: bool = False
 
 
 @dataclass(frozen=True)
 class PlannedRun:
     """One run: the whole graph over a range of ingest dates; without dates, the job `catch_up`.
 
-    That builds whatever is out of date, of any table and date, in one run; with only_with_rows
-    just what may keep somebody in who withdrew (`may_hold_people`), of that what has late objects
-    only with_late: a process may die on them.
+    That builds whatever is out of date, of any table and date, in one run; without_new_dates just
+    what was built before (`was_built`): where somebody may be who withdrew.
     """
 
     start: date | None = None
     end: date | None = None
-    only_with_rows: bool = False
-    with_late: bool = False
+    without_new_dates: bool = False
 
     @property
     def is_catch_up(self) -> bool:
@@ -52,7 +60,7 @@ class PlannedRun:
     def __str__(self) -> str:
         if not self.is_catch_up:
             return f"all tables for {described(self.days)}"
-        which = " (customers, and what holds rows)" if self.only_with_rows else ""
+        which = " (without new dates)" if self.without_new_dates else ""
         return f"the job catch_up{which}"
 
 
@@ -141,6 +149,11 @@ def may_hold_people(state: LakeState, table: Table, key: PartitionKey) -> bool:
     return key in entries if entries else table.name in state.lost_files
 
 
+def was_built(state: LakeState, table: Table, key: PartitionKey) -> bool:
+    """Whether a partition was built before, or people may have to leave it: of no new date."""
+    return key in state.ledgers[table.name].entries or may_hold_people(state, table, key)
+
+
 def with_other_readings(state: LakeState, listing: LandingListing) -> dict[str, set[PartitionKey]]:
     """The partitions that were built from other readings than are there now, by table.
 
@@ -166,12 +179,12 @@ def with_other_readings(state: LakeState, listing: LandingListing) -> dict[str, 
     return {name: keys for name, keys in found.items() if keys}
 
 
-def what_may_hold_people(state: LakeState, stale: Mapping[str, Reasons]) -> dict[str, Reasons]:
-    """The part of what is out of date where somebody who has to leave may still be, by table."""
+def what_was_built(state: LakeState, stale: Mapping[str, Reasons]) -> dict[str, Reasons]:
+    """The part of what is out of date that is of no new date, by table; {}: no table has rows."""
     if not holds_rows(state):
         return {}
     found = {
-        name: {k: why for k, why in reasons.items() if may_hold_people(state, TABLES[name], k)}
+        name: {key: why for key, why in reasons.items() if was_built(state, TABLES[name], key)}
         for name, reasons in stale.items()
     }
     return {name: reasons for name, reasons in found.items() if reasons}
@@ -193,8 +206,8 @@ def plan_runs(
     where only customers landed, or where there are rows of dates that no partition is of: with
     these the checks of a run fail.
 
-    Where one of the new dates is among people_first, they wait for the part of that job that takes
-    out who withdrew: they keep nobody in.
+    Where one of the new dates is among people_first, that job goes before them, without new dates:
+    they keep nobody in who withdrew.
 
     stale: what is out of date, by table; built: the dates with readings that were built; left:
     dates that are left to that job; outside: that no partition is of.
@@ -214,17 +227,18 @@ def plan_runs(
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
     if new.intersection(people_first):
-        runs = [PlannedRun(only_with_rows=True), *runs]
+        runs = [PlannedRun(without_new_dates=True), *runs]
     return runs or ([PlannedRun()] if stale else [])
 
 
-def failed_dates_last(planned: Sequence[PlannedRun], failed: Failed) -> list[PlannedRun]:
-    """The runs, those of dates that failed last, in halves of what was tried together.
+def in_turn(planned: Sequence[PlannedRun], recorded: RecordedRuns) -> list[PlannedRun]:
+    """The runs, ordered so that none that fails, or in which the process dies, holds up others.
 
-    Where a process dies on one of them each time, or some always fail, the next attempts go on with
+    Dates that failed come last, in halves of what was tried together: the next attempts go on with
     the others. (Not each date by itself: of a range that somebody only interrupted there may be
-    hundreds.)
+    hundreds.) The run without new dates comes after them where that job ran last: it may die, too.
     """
+    failed = recorded.failed
     tried = {day for together in failed for day in together}
     dated = [run for run in planned if tried.intersection(run.days)]
     days = {day for run in dated for day in run.days}
@@ -233,6 +247,7 @@ def failed_dates_last(planned: Sequence[PlannedRun], failed: Failed) -> list[Pla
         again = sorted(days.intersection(together))
         middle = (len(again) + 1) // 2
         pieces += [set(half) for half in (again[:middle], again[middle:])]
-    return [run for run in planned if run not in dated] + [
+    runs = [run for run in planned if run not in dated] + [
         PlannedRun(first, last) for piece in pieces for first, last in contiguous_ranges(piece)
     ]
+    return sorted(runs, key=lambda r: r.without_new_dates) if recorded.catch_up_was_last else runs

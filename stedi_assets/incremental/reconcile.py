@@ -14,17 +14,18 @@ from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
-    Failed,
     PlannedRun,
     Reasons,
+    RecordedRuns,
     downstream_out_of_date,
-    failed_dates_last,
     holds_rows,
+    in_turn,
     landing_out_of_date,
     may_hold_people,
     out_of_date,
     plan_runs,
-    what_may_hold_people,
+    was_built,
+    what_was_built,
     with_other_readings,
 )
 from stedi_assets.lakehouse.dates import described
@@ -90,40 +91,46 @@ def build_out_of_date(
     pipeline: Pipeline,
     run_id: str = "",
     say: Callable[[str], None] = lambda _line: None,
-    only_with_rows: bool = False,
-    with_late: bool = False,
+    without_new_dates: bool = False,
 ) -> BuildResult:
-    """Build whatever is out of date, table by table, each table in one commit.
+    """Build whatever is out of date, table by table, each table in one commit, people first.
 
-    Customers and the partitions that hold rows go first, those with late objects after the others:
-    a date that takes hours, or on which the process dies each time, keeps nobody who withdrew in
-    the others.
-
-    say: takes a line about what is built and why; only_with_rows: nothing else is built, and those
-    with late objects only with_late. What could not be built is in the result; StediError where S3
-    or the engine does not answer at all.
+    say: takes a line about what is built and why; without_new_dates: just what was built before.
+    What could not be built is in the result; StediError where S3 or the engine does not answer.
     """
     listing = _refreshed(pipeline, verify_files=True)
-    passes: list[Wanted] = []
     state = pipeline.state(with_membership=False)
-    if holds_rows(state):
-        late = with_other_readings(state, listing)
-
-        def not_late(state: LakeState, table: Table, key: PartitionKey) -> bool:
-            return may_hold_people(state, table, key) and key not in late.get(table.name, ())
-
-        passes = [not_late, may_hold_people] if late else [may_hold_people]
-        if only_with_rows and not with_late:
-            passes = [not_late]
-        if only_with_rows:
-            passes.append(passes[-1])  # what failed at first is tried again
-    if not only_with_rows:
-        passes.append(lambda *_: True)
+    turn = _turns(state, listing)
+    turns = [0, 1, 2] if holds_rows(state) else []
+    turns.append(2 if without_new_dates else 3)  # (2 again: what failed at first)
     result = BuildResult()
-    for wanted in passes:
-        done = _build_tables(pipeline, listing, run_id, say, wanted)
+    for number in turns:
+        done = _build_tables(pipeline, listing, run_id, say, lambda *it: turn(*it) <= number)  # noqa: B023
         result = BuildResult(result.built + done.built, done.failures)
     return result
+
+
+def _turns(
+    state: LakeState, listing: LandingListing
+) -> Callable[[LakeState, Table, PartitionKey], int]:
+    """A function that says in which turn a partition is built: each turn goes through all tables.
+
+    A date that takes hours, or on which the process dies each time, keeps nobody in the others who
+    withdrew: what has late objects, or no rows, comes after what may hold people, new dates last.
+    """
+    other = with_other_readings(state, listing)
+    late = {day for table in LANDING_TABLES for day in other.get(table.name, ())}
+
+    def turn(state: LakeState, table: Table, key: PartitionKey) -> int:
+        if not was_built(state, table, key):
+            return 3
+        if not may_hold_people(state, table, key):
+            return 2
+        if key not in other.get(table.name, ()):
+            return 0
+        return 2 if key in late else 1  # (1: what a run left that did not come to its end)
+
+    return turn
 
 
 def _build_tables(
@@ -255,11 +262,11 @@ def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) 
 def next_runs(
     pipeline: Pipeline,
     stale: Mapping[str, Reasons],
-    failed: Failed,
+    recorded: RecordedRuns,
     waited: Callable[[], bool],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date; dates that failed come last.
+    """The runs to do next for what is out of date, in turn (`in_turn`).
 
     waited: asked where somebody may have to leave: whether dates went first the last time already,
     as they would for ever while they keep landing. left: as of `plan_runs`.
@@ -267,9 +274,10 @@ def next_runs(
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
     state = pipeline.state(with_membership=False)
     people_first: Collection[date] = ()
-    if what_may_hold_people(state, stale):
+    if what_was_built(state, stale):
         every = {day for reasons in stale.values() for day in reasons if day}
-        people_first = every if waited() else {day for together in failed for day in together}
+        tried = {day for together in recorded.failed for day in together}
+        people_first = every if waited() else tried
     planned = plan_runs(
         stale,
         built_dates(pipeline, readings),
@@ -277,7 +285,7 @@ def next_runs(
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
-    return failed_dates_last(planned, failed)
+    return in_turn(planned, recorded)
 
 
 def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
@@ -293,21 +301,17 @@ def _landing_partitions(stale: Mapping[str, Reasons]) -> set[tuple[str, date]]:
     return {(name, day) for name in landing.intersection(stale) for day in stale[name] if day}
 
 
-def _nothing_is_recorded() -> None:
-    """What failed before, where Dagster's database takes no runs."""
-
-
-def build_what_holds_rows(
+def catch_up_without_new_dates(
     pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
 ) -> None:
-    """Do the run that brings customers and the partitions with rows up to date, if any is not.
+    """Do the run that brings up to date what was built before, if any of it is not.
 
     It is what erasure needs: new dates are left alone, so that one on which the process dies each
     time holds up none. Arguments as of `catch_up`; StediError where some of it failed.
     """
     stale, _ = find_out_of_date(pipeline)
-    if what_may_hold_people(pipeline.state(with_membership=False), stale):
-        planned = PlannedRun(only_with_rows=True, with_late=True)
+    if what_was_built(pipeline.state(with_membership=False), stale):
+        planned = PlannedRun(without_new_dates=True)
         say(f"Running {planned} …")
         run(planned)
 
@@ -316,14 +320,14 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    failed_before: Callable[[], Failed | None] = tuple,
+    recorded_runs: Callable[[], RecordedRuns | None] = RecordedRuns,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
     run: does a run; StediError where it failed, NotRecordedError where it does none of dates. say:
-    takes lines for a person. failed_before: gives the dates whose last runs did not succeed; None
-    where no run is recorded: then all is left to the job `catch_up`, which takes out who withdrew
-    before it tries new dates. StediError, after all is done, where runs failed.
+    takes lines for a person. recorded_runs: gives what is known of earlier runs; None where none is
+    recorded: then all is left to the job `catch_up`, which takes out who withdrew before it tries
+    new dates. StediError, after all is done, where runs failed.
     """
     runs, failed, were_dates, landed = 0, dict[PlannedRun, str](), False, set[tuple[str, date]]()
     again = set[PlannedRun]()  # those of the failed runs that have something else to do now
@@ -333,9 +337,9 @@ def catch_up(
             again.update(planned_run for planned_run in failed if planned_run.is_catch_up)
         landed = now
         planned = [PlannedRun()] if stale else []
-        if stale and (before := failed_before()) is not None:
+        if stale and (recorded := recorded_runs()) is not None:
             given_up = {run.start for run in failed if run.start and run.start == run.end}
-            planned = next_runs(pipeline, stale, before, partial(bool, were_dates), given_up)
+            planned = next_runs(pipeline, stale, recorded, partial(bool, were_dates), given_up)
         planned = [p for p in planned if p not in failed or p in again]
         if not planned:
             break
@@ -348,7 +352,7 @@ def catch_up(
             try:
                 run(planned_run)
             except NotRecordedError:
-                failed_before, planned, runs = _nothing_is_recorded, [], runs - 1
+                recorded_runs, planned, runs = (lambda: None), [], runs - 1
             except StediError as error:
                 assert_all_answer(pipeline)
                 if len(planned_run.days) > 1:

@@ -51,7 +51,7 @@ class _Found:
 def forget(
     pipeline: Pipeline,
     address: str,
-    build_what_holds_rows: Callable[[], object],
+    catch_up_without_new_dates: Callable[[], object],
     catch_up: Callable[[], object],
     runs_in_progress: Callable[[], list[str]],
     command: str = "stedi forget",
@@ -62,16 +62,16 @@ def forget(
     audit row. An audit row is kept as soon as anything is changed. An order that was cut short, or
     had problems, is finished by the next one.
 
-    address: the email as typed; build_what_holds_rows, catch_up: bring customers and the partitions
-    with rows, or all tables, up to date, StediError where some could not be; runs_in_progress: the
-    ids of runs that may write; command: who asked, for the audit row. StediError while a run is in
-    progress, where the address is empty, or is nobody's.
+    address: the email as typed; catch_up_without_new_dates, catch_up: bring what was built before,
+    or all, up to date, StediError where some could not be; runs_in_progress: the ids of runs that
+    may write; command: who asked, for the audit row. StediError while a run is in progress, where
+    the address is empty, or is nobody's.
     """
     email = identity(address)
     for run in runs_in_progress():
         raise RunInProgressError(run, command)
     lakehouse = pipeline.lakehouse
-    found = _find(lakehouse, email, build_what_holds_rows)
+    found = _find(lakehouse, email, catch_up_without_new_dates)
     person = found.person
     problems = [found.problem] if found.problem else []
     unread: list[str] = []  # of the last look only what cannot be read is a problem
@@ -99,7 +99,7 @@ def forget(
                 "A record that landed meanwhile, or another order, named another device of the"
                 f" person: `{command}` again for its readings."
             )
-        _take_out_of_tables(lakehouse, person, build_what_holds_rows, problems)
+        _take_out_of_tables(lakehouse, person, catch_up_without_new_dates, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
         # New dates last: where one kills the process, nothing of the person is left before it.
         _take_out_of_tables(lakehouse, person, catch_up, problems)
@@ -121,7 +121,9 @@ def forget(
     return Forgotten(row.row, purge, problems)
 
 
-def _find(lakehouse: Lakehouse, email: str, build_what_holds_rows: Callable[[], object]) -> _Found:
+def _find(
+    lakehouse: Lakehouse, email: str, catch_up_without_new_dates: Callable[[], object]
+) -> _Found:
     """The person of an email and their devices, by tables, by objects, and by an unfinished order.
 
     A device counts where it is certain that nobody else's record names it. What cannot be read may
@@ -130,7 +132,7 @@ def _find(lakehouse: Lakehouse, email: str, build_what_holds_rows: Callable[[], 
     """
     nobody = without_devices(lakehouse, email)
     with suppress(Exception):  # whatever it is: reported when it is tried again
-        build_what_holds_rows()
+        catch_up_without_new_dates()
     earlier = unfinished.read(lakehouse.store, nobody)
     left = earlier.devices if earlier else frozenset()
     known = replace(nobody, devices=left)

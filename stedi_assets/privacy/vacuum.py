@@ -73,18 +73,17 @@ class PurgeResult:
 
 
 def erase(
-    pipeline: Pipeline, build_what_holds_rows: Callable[[], object], retention: timedelta
+    pipeline: Pipeline, catch_up_without_new_dates: Callable[[], object], retention: timedelta
 ) -> PurgeResult:
-    """Bring what holds rows up to date, then remove what left it longer ago than the retention.
+    """Bring what was built before up to date; remove what left it longer ago than the retention.
 
     Whatever cannot be done holds up nothing else; it is among the result's problems.
 
-    build_what_holds_rows: brings customers and the partitions with rows up to date, StediError
-    where some could not be.
+    catch_up_without_new_dates: brings it up to date, StediError where some could not be.
     """
     problems: list[str] = []
     with _noting(problems, "Bringing the tables up to date"):
-        build_what_holds_rows()
+        catch_up_without_new_dates()
     result = purge(pipeline, retention)
     result.problems[:0] = problems
     return result
