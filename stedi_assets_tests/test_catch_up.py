@@ -483,6 +483,27 @@ def runs_where(lake, before: Callable[[PlannedRun], None], failed: Failed | None
     return runs
 
 
+@pytest.mark.parametrize("landing", [[], ["accelerometer"], ["step_trainer"]])
+def test_the_job_catch_up_builds_a_lake_where_readings_are_missing(lake, landing):
+    lines = {"accelerometer": phone(1, 0), "step_trainer": device(1, 0)}
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0)))
+    for entity in landing:
+        lake.put(landed(entity, DATES[0], "r", lines[entity]))
+    assert runs_where(lake, lambda _planned: None, None) == ["the job catch_up"]
+    assert lake.differences() == {}
+
+
+def test_a_lost_table_of_which_nothing_is_wanted_fails_no_check(lake):
+    lake.put(landed("customer", DATES[0], "c", person(1, 0, T0), person(2, 0, T0)))
+    lake.put(landed("accelerometer", DATES[0], "a", phone(1, 0), phone(2, 1)))
+    lake.materialize(DATES[0])
+    path = TABLES["step_trainer_trusted"].path
+    lake.lake.delete([found["Key"] for found in lake.lake.objects(f"{path}/")])
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
 def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(lake, monkeypatch):
     three_days(lake)
     lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))

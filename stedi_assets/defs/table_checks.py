@@ -39,12 +39,13 @@ def _rows(pipeline: Pipeline, table: Table, days: Days) -> "DataFrame":
     return pipeline.lakehouse.read(table, on_days(days), files=files)
 
 
-def _read(pipeline: Pipeline, name: str) -> "DataFrame":
-    """A table that another is checked against; no rows where it is lost with all it was made of."""
-    table, lakehouse = TABLES[name], pipeline.lakehouse
-    if lakehouse.log(table) is None:
-        return lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
-    return lakehouse.read(table)
+def _other(pipeline: Pipeline, name: str, days: Days = None) -> "DataFrame":
+    """A table that another is checked against; no rows where nothing ever landed for it."""
+    table = TABLES[name]
+    if pipeline.lakehouse.log(table) is None:
+        spark = pipeline.lakehouse.spark_session
+        return spark.createDataFrame([], spark_schema(table.columns))
+    return _rows(pipeline, table, days)
 
 
 def _files(pipeline: Pipeline, table: Table, days: Days) -> list[DataFile]:
@@ -144,17 +145,17 @@ def _members(pipeline: Pipeline, table: Table) -> tuple["DataFrame", str, str]:
     if table.name == "customer_trusted":
         members = current_records(_current_records(pipeline)).where(consents()).select("email")
     elif table.name == "accelerometer_trusted":
-        members = _read(pipeline, "customer_trusted").select(F.col("email").alias("user"))
+        members = _other(pipeline, "customer_trusted").select(F.col("email").alias("user"))
     elif table.name == "customers_curated":
-        members = _read(pipeline, "customer_trusted").select("email")
+        members = _other(pipeline, "customer_trusted").select("email")
     elif table.name == "step_trainer_trusted":
-        customers = _read(pipeline, "customers_curated")
+        customers = _other(pipeline, "customers_curated")
         members = device_owners(current_records(_current_records(pipeline)), customers).select(
             "serialNumber"
         )
     else:
         subject = subject_id("email", pipeline.settings.salt()).alias("subject_id")
-        members = _read(pipeline, "customers_curated").select(subject)
+        members = _other(pipeline, "customers_curated").select(subject)
     return members, members.columns[0], "left_anti"
 
 
@@ -215,15 +216,13 @@ def newest_ingest_date_is_recent(pipeline: Pipeline, table: Table, _days: Days) 
 def no_backlog(pipeline: Pipeline, table: Table, days: Days) -> Outcome:
     """No eligible landed reading of the dates is missing from the trusted table."""
     source = TABLES[table.rows_from[0]]
-    if pipeline.lakehouse.log(source) is None:
-        return _result(True, WARN, readings_missing=0)
-    readings = _rows(pipeline, source, days)
+    readings = _other(pipeline, source.name, days)
     if table.name == "accelerometer_trusted":
-        customers = _read(pipeline, "customer_trusted")
+        customers = _other(pipeline, "customer_trusted")
         scope = pipeline.settings.consent_scope
         eligible = readings_of_consenting(readings, customers, consent_scope=scope)
     else:
-        customers = _read(pipeline, "customers_curated")
+        customers = _other(pipeline, "customers_curated")
         eligible = readings_of_owned_devices(readings, _current_records(pipeline), customers)
     # A repeated reading is kept on its earliest date: count rows of the same times there too.
     if days is None:
@@ -262,7 +261,7 @@ def pairs_are_of_one_person(pipeline: Pipeline, table: Table, days: Days) -> Out
     not a test: it always passes.
     """
     steps, readings = (
-        _rows(pipeline, TABLES[name], days).select(
+        _other(pipeline, name, days).select(
             F.col(str(TABLES[name].time_column)).alias("moment"),
             F.lit(step).alias("steps"),
             F.lit(1 - step).alias("readings"),
@@ -294,12 +293,12 @@ def forgotten_people_stay_forgotten(pipeline: Pipeline, table: Table, days: Days
     It says whose by subject_id, with how many records: forget them again, and find out who sends.
     """
     rows = audit_rows(pipeline.lakehouse.store)
-    readings = TABLES["accelerometer_landing"]
-    if not rows or pipeline.lakehouse.log(readings) is None:
+    if not rows:
         return Outcome(True, WARN, {"forgotten_people_who_landed_again": 0})
     customers = _rows(pipeline, table, days)
     salt = pipeline.settings.salt()
-    again = landed_again(rows, customers, _rows(pipeline, readings, days), salt)
+    readings = _other(pipeline, "accelerometer_landing", days)
+    again = landed_again(rows, customers, readings, salt)
     counts = {
         f"{subject} in {name}": count
         for subject, tables in sorted(again.items())
