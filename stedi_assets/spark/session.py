@@ -160,6 +160,9 @@ def _classic_options(settings: Settings) -> dict[str, str]:
         half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
         os.environ.setdefault("SPARK_DRIVER_MEMORY", f"{half >> 20}m")
         folder = scratch_folder()
+        given, tmpdir = os.environ.get("SPARK_SUBMIT_OPTS", ""), f'-Djava.io.tmpdir="{folder}"'
+        if tmpdir not in given:  # Java's libraries, which a killed run leaves, too
+            os.environ["SPARK_SUBMIT_OPTS"] = f"{given} {tmpdir}".strip()
         options |= {
             # Rows that do not fit into memory, and files on their way to S3: Java would keep them
             # in /tmp where all may read them, and nobody would delete what a killed run left.

@@ -83,6 +83,7 @@ class Cluster:
             "SPARK_LOCAL_IP": "127.0.0.1",
             "SPARK_LOCAL_DIRS": str(folder / "local"),
             "PYSPARK_PYTHON": sys.executable,
+            "JDK_JAVA_OPTIONS": f"-Djava.io.tmpdir={folder}",  # of the workers' executors, too
         }
         self.master_port, self.connect_port = free_port(), free_port()
         self.processes: list[Process] = []

