@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
+from enum import IntEnum
 from functools import partial
 
 from stedi_assets.errors import StediError
@@ -42,8 +43,19 @@ class NotRecordedError(StediError):
     """Dagster's database takes no run of dates: nothing would say that a process died on it."""
 
 
-# Whether a partition that is out of date is to be built now.
-Wanted = Callable[[LakeState, Table, PartitionKey], bool]
+class Turn(IntEnum):
+    """When a partition is built: all tables' of a turn, and of those before, then the next.
+
+    LEFT_OVER: it holds rows of other readings than are there now, by a run that was interrupted.
+    """
+
+    HOLDS_ROWS = 1
+    LEFT_OVER = 2
+    LATE_OR_EMPTY = 3
+    NEW = 4
+
+
+TurnOf = Callable[[LakeState, Table, PartitionKey], Turn]
 # A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
 MAX_ROUNDS = 50
 
@@ -100,37 +112,36 @@ def build_out_of_date(
     """
     listing = _refreshed(pipeline, verify_files=True)
     state = pipeline.state(with_membership=False)
-    turn = _turns(state, listing)
-    turns = [0, 1, 2] if holds_rows(state) else []
-    turns.append(2 if without_new_dates else 3)  # (2 again: what failed at first)
+    turn_of = _turns(state, listing)
+    turns = list(Turn)[:-1] if holds_rows(state) else []
+    # Without new dates the last turn again: what failed at first.
+    turns.append(Turn.LATE_OR_EMPTY if without_new_dates else Turn.NEW)
     result = BuildResult()
-    for number in turns:
-        done = _build_tables(pipeline, listing, run_id, say, lambda *it: turn(*it) <= number)  # noqa: B023
+    for turn in turns:
+        done = _build_tables(pipeline, listing, run_id, say, turn_of, turn)
         result = BuildResult(result.built + done.built, done.failures)
     return result
 
 
-def _turns(
-    state: LakeState, listing: LandingListing
-) -> Callable[[LakeState, Table, PartitionKey], int]:
-    """A function that says in which turn a partition is built: each turn goes through all tables.
+def _turns(state: LakeState, listing: LandingListing) -> TurnOf:
+    """A function that gives a partition's turn.
 
     A date that takes hours, or on which the process dies each time, keeps nobody in the others who
-    withdrew: what has late objects, or no rows, comes after what may hold people, new dates last.
+    withdrew: what has late objects comes after what may hold people, new dates last.
     """
     other = with_other_readings(state, listing)
     late = {day for table in LANDING_TABLES for day in other.get(table.name, ())}
 
-    def turn(state: LakeState, table: Table, key: PartitionKey) -> int:
+    def turn_of(state: LakeState, table: Table, key: PartitionKey) -> Turn:
         if not was_built(state, table, key):
-            return 3
+            return Turn.NEW
         if not may_hold_people(state, table, key):
-            return 2
+            return Turn.LATE_OR_EMPTY
         if key not in other.get(table.name, ()):
-            return 0
-        return 2 if key in late else 1  # (1: what a run left that did not come to its end)
+            return Turn.HOLDS_ROWS
+        return Turn.LATE_OR_EMPTY if key in late else Turn.LEFT_OVER
 
-    return turn
+    return turn_of
 
 
 def _build_tables(
@@ -138,9 +149,10 @@ def _build_tables(
     listing: LandingListing,
     run_id: str,
     say: Callable[[str], None],
-    wanted: Wanted,
+    turn_of: TurnOf,
+    turn: Turn,
 ) -> BuildResult:
-    """Build the partitions that are out of date and wanted, table by table."""
+    """Build the partitions that are out of date, of a turn and those before, table by table."""
     result = BuildResult()
     for name in BUILD_ORDER:
         table = TABLES[name]
@@ -151,7 +163,7 @@ def _build_tables(
             result.failures.append(f"{name}: {error}")
             continue
         all_reasons = out_of_date(state, table, listing)
-        reasons = {key: why for key, why in all_reasons.items() if wanted(state, table, key)}
+        reasons = {k: why for k, why in all_reasons.items() if turn_of(state, table, k) <= turn}
         if reasons:
             say(f"{name}: building {_described(reasons)}")
             _build_what_can_be(pipeline, table, reasons, run_id, result)
