@@ -77,10 +77,11 @@ class BuiltTable:
 
 @dataclass
 class BuildResult:
-    """What was built, and what it could not do: a line for each."""
+    """What was built, what it could not do (a line for each), and later turns that have work."""
 
     built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    waiting: set[Turn] = field(default_factory=set)
 
 
 def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_id: str) -> TableLog:
@@ -114,12 +115,13 @@ def build_out_of_date(
     state = pipeline.state(with_membership=False)
     turn_of = _turns(state, listing)
     turns = list(Turn)[:-1] if holds_rows(state) else []
-    # Without new dates the last turn again: what failed at first.
     turns.append(Turn.LATE_OR_EMPTY if without_new_dates else Turn.NEW)
-    result = BuildResult()
-    for turn in turns:
-        done = _build_tables(pipeline, listing, run_id, say, turn_of, turn)
-        result = BuildResult(result.built + done.built, done.failures)
+    result = BuildResult(waiting={turns[0]})
+    for number, turn in enumerate(turns, 1):
+        try_again = number == len(turns) and result.failures
+        if turn in result.waiting or try_again:
+            done = _build_tables(pipeline, listing, run_id, say, turn_of, turn)
+            result = replace(done, built=result.built + done.built)
     return result
 
 
@@ -161,9 +163,12 @@ def _build_tables(
         except StediError as error:
             assert_all_answer(pipeline)
             result.failures.append(f"{name}: {error}")
+            result.waiting.update(Turn)  # not known
             continue
         all_reasons = out_of_date(state, table, listing)
-        reasons = {k: why for k, why in all_reasons.items() if turn_of(state, table, k) <= turn}
+        turns = {key: turn_of(state, table, key) for key in all_reasons}
+        reasons = {key: why for key, why in all_reasons.items() if turns[key] <= turn}
+        result.waiting.update(later for later in turns.values() if later > turn)
         if reasons:
             say(f"{name}: building {_described(reasons)}")
             _build_what_can_be(pipeline, table, reasons, run_id, result)
