@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     "--ingest-date",
     callback=date_option,
     metavar="YYYY-MM-DD",
-    help="The day it lands on; default: today, UTC.",
+    help="The day it lands on, where SOURCE has no ingest_date= folders; default: today, UTC.",
 )
 @click.option("--mix", is_flag=True, help="Mix sample data and other data in one lake.")
 def land(source: Path, ingest_date: date | None, mix: bool) -> None:
