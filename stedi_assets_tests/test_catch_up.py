@@ -18,7 +18,7 @@ from stedi_assets.defs.jobs import RANGE_TAGS, materializations, recorded_runs, 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import PlannedRun, RecordedRuns, in_turn
+from stedi_assets.incremental.planner import PlannedRun, RecordedRuns, in_order
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
 from stedi_assets.lakehouse.dates import contiguous_ranges
 from stedi_assets.lakehouse.object_store import ObjectStore
@@ -554,7 +554,7 @@ def test_whichever_dates_kill_the_process_each_time_all_others_are_built(lake, c
         with dg.DagsterInstance.ephemeral() as instance:
             for _command in range(3 * count):
                 planned = [PlannedRun(*ends) for ends in contiguous_ranges(left)]
-                for run in in_turn(planned, recorded_runs(instance)):
+                for run in in_order(planned, recorded_runs(instance)):
                     tags = dict(zip(RANGE_TAGS, (str(run.start), str(run.end)), strict=True))
                     died = bool(bad.intersection(run.days))
                     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED][died]

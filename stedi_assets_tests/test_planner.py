@@ -11,7 +11,7 @@ from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, land
 from stedi_assets.incremental.planner import (
     PlannedRun,
     RecordedRuns,
-    in_turn,
+    in_order,
     out_of_date,
     plan_runs,
     what_was_built,
@@ -216,16 +216,16 @@ def test_new_dates_that_failed_wait_for_who_has_to_leave_the_others():
 
 def test_what_ran_last_goes_last_and_of_dates_what_failed_in_halves():
     people, dates = PlannedRun(without_new_dates=True), PlannedRun(DAYS[0], DAYS[3])
-    assert in_turn([people, dates], RecordedRuns()) == [people, dates]
+    assert in_order([people, dates], RecordedRuns()) == [people, dates]
     caught_up = RecordedRuns(catch_up_was_last=True)
-    assert in_turn([people, dates], caught_up) == [dates, people]
+    assert in_order([people, dates], caught_up) == [dates, people]
     failed = RecordedRuns([DAYS[1:4]], catch_up_was_last=True)
     halves = [
         PlannedRun(DAYS[0], DAYS[0]),
         PlannedRun(DAYS[1], DAYS[2]),
         PlannedRun(DAYS[3], DAYS[3]),
     ]
-    assert in_turn([people, dates], failed) == [*halves, people]
+    assert in_order([people, dates], failed) == [*halves, people]
 
 
 def test_a_date_of_which_only_customers_landed_is_not_run_with_a_new_one():

@@ -75,7 +75,7 @@ def test_a_lock_that_is_not_there_and_cannot_be_put_is_an_error(lake, monkeypatc
     assert locks(lake) == ["_stedi/locks/a_table/x"]
 
 
-def in_turn(lake, while_held: Callable[[threading.Thread], object]) -> list[str]:
+def in_order(lake, while_held: Callable[[threading.Thread], object]) -> list[str]:
     """The order of two writers; while_held: what the first does while the second waits for it."""
     order: list[str] = []
 
@@ -94,7 +94,7 @@ def in_turn(lake, while_held: Callable[[threading.Thread], object]) -> list[str]
 
 def test_a_lock_that_is_held_for_long_is_waited_for(lake, monkeypatch):
     monkeypatch.setattr(module, "GIVE_UP_SECONDS", 0.5)
-    assert in_turn(lake, lambda waiting: waiting.join(1.5)) == ["first", "second"]
+    assert in_order(lake, lambda waiting: waiting.join(1.5)) == ["first", "second"]
 
 
 def test_a_lock_from_the_future_is_taken_over(lake):
@@ -117,7 +117,7 @@ def test_a_live_writer_keeps_its_lock_for_longer_than_a_lease(lake, monkeypatch)
         while last_written(lake) - since <= module.LEASE + timedelta(seconds=1):
             assert waiting.is_alive()
 
-    assert in_turn(lake, longer_than_a_lease) == ["first", "second"]
+    assert in_order(lake, longer_than_a_lease) == ["first", "second"]
 
 
 @pytest.mark.parametrize("renewed", [True, False])

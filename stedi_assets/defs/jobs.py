@@ -74,9 +74,7 @@ def build_what_is_out_of_date(
 
 
 def build_and_report(
-    context: dg.OpExecutionContext,
-    pipeline: Pipeline,
-    without_new_dates: bool = False,
+    context: dg.OpExecutionContext, pipeline: Pipeline, without_new_dates: bool = False
 ) -> list[str]:
     """Build, check and report every partition that is out of date; what failed, a line each.
 

@@ -34,6 +34,11 @@ class RecordedRuns:
     failed: Sequence[Sequence[date]] = ()
     catch_up_was_last: bool = False
 
+    @property
+    def dates_that_failed(self) -> set[date]:
+        """The failed dates, of whichever run."""
+        return {day for together in self.failed for day in together}
+
 
 @dataclass(frozen=True)
 class PlannedRun:
@@ -231,19 +236,18 @@ def plan_runs(
     return runs or ([PlannedRun()] if stale else [])
 
 
-def in_turn(planned: Sequence[PlannedRun], recorded: RecordedRuns) -> list[PlannedRun]:
+def in_order(planned: Sequence[PlannedRun], recorded: RecordedRuns) -> list[PlannedRun]:
     """The runs, ordered so that none that fails, or in which the process dies, holds up others.
 
     Dates that failed come last, in halves of what was tried together: the next attempts go on with
     the others. (Not each date by itself: of a range that somebody only interrupted there may be
     hundreds.) The run without new dates comes after them where that job ran last: it may die, too.
     """
-    failed = recorded.failed
-    tried = {day for together in failed for day in together}
+    tried = recorded.dates_that_failed
     dated = [run for run in planned if tried.intersection(run.days)]
     days = {day for run in dated for day in run.days}
     pieces = [days.difference(tried)] if days.difference(tried) else []
-    for together in failed:
+    for together in recorded.failed:
         again = sorted(days.intersection(together))
         middle = (len(again) + 1) // 2
         pieces += [set(half) for half in (again[:middle], again[middle:])]

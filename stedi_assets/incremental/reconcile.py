@@ -20,7 +20,7 @@ from stedi_assets.incremental.planner import (
     RecordedRuns,
     downstream_out_of_date,
     holds_rows,
-    in_turn,
+    in_order,
     landing_out_of_date,
     may_hold_people,
     out_of_date,
@@ -283,7 +283,7 @@ def next_runs(
     waited: Callable[[], bool],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date, in turn (`in_turn`).
+    """The runs to do next for what is out of date, in order (`in_order`).
 
     waited: asked where somebody may have to leave: whether dates went first the last time already,
     as they would for ever while they keep landing. left: as of `plan_runs`.
@@ -293,8 +293,7 @@ def next_runs(
     people_first: Collection[date] = ()
     if what_was_built(state, stale):
         every = {day for reasons in stale.values() for day in reasons if day}
-        tried = {day for together in recorded.failed for day in together}
-        people_first = every if waited() else tried
+        people_first = every if waited() else recorded.dates_that_failed
     planned = plan_runs(
         stale,
         built_dates(pipeline, readings),
@@ -302,7 +301,7 @@ def next_runs(
         left=left,
         outside=_dates_outside(pipeline, stale),
     )
-    return in_turn(planned, recorded)
+    return in_order(planned, recorded)
 
 
 def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
