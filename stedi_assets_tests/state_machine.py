@@ -10,7 +10,7 @@ import subprocess
 import sys
 import traceback
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -145,12 +145,18 @@ class World(RuleBasedStateMachine):
         return [found["Key"] for found in self.lake.lake.objects(path)]
 
     def people_left(self) -> set[str]:
-        """Who is in a table of people past the landing zone, and should not be."""
-        expected, left = self.lake.expected(), set[str]()
-        for name, column in PEOPLE.items():
-            at = TABLES[name].column_names.index(column)
-            left |= {row[at] for row in self.lake.table(name)} - {row[at] for row in expected[name]}
-        return left
+        """Who is in a table of people past the landing zone, and does not consent.
+
+        (Who consents may be left, without readings now, in what was begun and not finished.)
+        """
+
+        def people(name: str, rows: Iterable[tuple[Any, ...]]) -> set[str]:
+            at = TABLES[name].column_names.index(PEOPLE[name])
+            return {row[at] for row in rows}
+
+        consenting = people("customer_trusted", self.lake.expected()["customer_trusted"])
+        found = set[str]().union(*(people(name, self.lake.table(name)) for name in PEOPLE))
+        return found - consenting
 
     def must_be_right(self, how: str) -> None:
         if how == "erase":  # it leaves new dates to the catch-up after it

@@ -1,26 +1,27 @@
 """Whatever lands, in any order, `catch_up` ends in the reference's tables, by the fewest runs."""
 
 import random
+import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import date, timedelta
-from itertools import combinations
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from boto3.s3.transfer import TransferConfig
 from click.testing import CliRunner
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import jobs, materialize
-from stedi_assets.defs.jobs import RANGE_TAGS, materializations, recorded_runs, run_here
+from stedi_assets.defs.jobs import materializations, run_here
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.attempts import ATTEMPTS_FOLDER
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import PlannedRun, RecordedRuns, in_order
-from stedi_assets.incremental.reconcile import build_out_of_date, catch_up
-from stedi_assets.lakehouse.dates import contiguous_ranges
+from stedi_assets.incremental.planner import PlannedRun
+from stedi_assets.incremental.reconcile import build_out_of_date, catch_up, find_out_of_date
 from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
@@ -29,7 +30,6 @@ from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.odd_data import T0, compact, customer, odd_objects
 
 DATES = [date(2022, 6, 18), date(2022, 6, 19), date(2022, 6, 20)]
-Failed = Sequence[Sequence[date]]
 
 
 def files_by_date(lake, table: str) -> dict[date, set[str]]:
@@ -248,31 +248,9 @@ def put_late_objects(lake, day: date) -> None:
     lake.put(landed("step_trainer", day, "late", device(2, 2001)))
 
 
-@pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
-@pytest.mark.parametrize("was_tried", [False, True])
-def test_late_objects_on_which_the_process_dies_keep_nobody_in_other_dates(
-    lake, monkeypatch, table, was_tried
-):
-    three_days(lake)
-    late, withdrawn = DATES[2], landed("customer", DATES[2], "withdrawn", person(1, 1, None))
-    put_late_objects(lake, late)
-    with monkeypatch.context() as patch:
-        patch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
-        if was_tried:
-            with pytest.raises(seams.Killed):
-                build_out_of_date(lake.pipeline)
-        lake.put(withdrawn)
-        with pytest.raises(seams.Killed):
-            build_out_of_date(lake.pipeline)
-    for name, rows in lake.expected().items():
-        assert "landing" in name or not lake.table(name) - rows, name
-    lake.catch_up()
-    assert lake.differences() == {}
-
-
-def catch_up_commands(lake, count: int) -> None:
-    """So many `stedi catch-up`, with what Dagster records; in a run that fails the process dies."""
-    with dg.DagsterInstance.get() as instance:
+def catch_up_commands(lake, count: int, with_runs_of_dates: bool = True) -> None:
+    """So many `stedi catch-up`; in a run that fails the process dies."""
+    with dg.DagsterInstance.ephemeral() as instance:
         really = run_here(lake.defs, instance)
 
         def run(planned: PlannedRun) -> None:
@@ -283,66 +261,134 @@ def catch_up_commands(lake, count: int) -> None:
 
         for _ in range(count):
             with suppress(seams.Killed):
-                catch_up(lake.pipeline, run, lambda _line: None, lambda: recorded_runs(instance))
+                catch_up(lake.pipeline, run, lambda _line: None, with_runs_of_dates)
 
 
-@pytest.mark.parametrize("table", ["accelerometer_landing", "machine_learning_curated"])
-def test_late_objects_on_which_the_process_dies_keep_no_new_date_waiting_that_failed_once(
-    lake, dagster_home, monkeypatch, table
-):
+LATE, OTHER, NEW = DATES[1], DATES[2] + timedelta(1), DATES[2] + timedelta(3)
+
+
+def land_all_kinds_of_changes(lake) -> None:
+    """Person 1 withdraws, person 5 consents (their partition was empty), late, deleted, new."""
     three_days(lake)
-    late, new = DATES[2], DATES[2] + timedelta(2)
-    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-    with monkeypatch.context() as patch:
-        write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
-        patch.setattr(Pipeline, "write", write)
-        catch_up_commands(lake, 1)
-    put_late_objects(lake, late)
-    monkeypatch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, late))
-    catch_up_commands(lake, 2)
-    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_trusted"]).of(new)
+    lake.put(landed("accelerometer", OTHER, "a", phone(5, 2500)))
+    lake.put(landed("accelerometer", DATES[0], "b", phone(2, 600)))
+    lake.catch_up()
+    lake.put(landed("customer", DATES[1], "w", person(1, 1, None)))
+    lake.put(landed("customer", DATES[2], "g", person(5, 1, T0)))
+    for day, moment in [(LATE, 1002), (DATES[2], 2001), (NEW, 3000), (NEW + timedelta(1), 4000)]:
+        lake.put(landed("accelerometer", day, "more", phone(2, moment)))
+        lake.put(landed("step_trainer", day, "more", device(2, moment)))
+    lake.put(landed("step_trainer", OTHER, "more", device(5, 2500)))  # of a date that was built
+    lake.remove(f"landing/accelerometer/ingest_date={DATES[0]}/b")
 
 
 @pytest.mark.parametrize(
-    "table", ["accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated"]
+    ("table", "day", "with_runs_of_dates"),
+    [
+        ("accelerometer_landing", LATE, True),
+        ("accelerometer_landing", NEW, False),
+        ("accelerometer_landing", NEW, True),
+        ("accelerometer_trusted", LATE, False),
+        ("step_trainer_trusted", LATE, False),
+        ("machine_learning_curated", LATE, False),
+        ("machine_learning_curated", NEW, True),
+        ("step_trainer_landing", OTHER, False),
+        ("customer_landing", DATES[2], False),
+    ],
 )
-def test_a_withdrawal_that_was_interrupted_goes_on_where_a_new_date_kills_the_process(
-    lake, dagster_home, monkeypatch, table
+def test_a_partition_on_which_the_process_dies_each_time_holds_up_no_other(
+    lake, monkeypatch, table, day, with_runs_of_dates
+):
+    """A device whose clock stands still makes pairs for hours, or more than memory holds."""
+    land_all_kinds_of_changes(lake)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, day))
+        catch_up_commands(lake, 6, with_runs_of_dates)
+    stale, _ = find_out_of_date(lake.pipeline)
+    assert {name: set(reasons) for name, reasons in stale.items()} == {table: {day}}
+    for name, rows in lake.expected().items():  # nobody who withdrew, in that partition neither
+        assert "landing" in name or not lake.table(name) - rows, name
+    lake.catch_up()
+    assert lake.differences() == {}
+    assert not list(lake.lake.objects(ATTEMPTS_FOLDER))
+
+
+def unfinished(lake, monkeypatch, table: str, day: date) -> None:
+    """Late objects of a date land, and the process dies in a table each time."""
+    lake.put(landed("accelerometer", day, "late", phone(2, 7001)))
+    lake.put(landed("step_trainer", day, "late", device(2, 7001)))
+    monkeypatch.setattr(Pipeline, "write", seams.dying_write(Pipeline.write, table, day))
+    catch_up_commands(lake, 2, with_runs_of_dates=False)
+
+
+@pytest.mark.parametrize("table", ["accelerometer_trusted", "machine_learning_curated"])
+def test_who_withdrew_leaves_an_unfinished_partition_with_a_file_that_was_written_over(
+    lake, monkeypatch, table
 ):
     three_days(lake)
-    lake.put(landed("accelerometer", DATES[1], "b", phone(2, 1500)))
-    lake.put(landed("step_trainer", DATES[1], "b", device(2, 1500)))
-    lake.catch_up()
-    new = DATES[2] + timedelta(1)
-    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
-    write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
-    monkeypatch.setattr(Pipeline, "write", write)
-    catch_up_commands(lake, 1)
-    with seams.kill("commit", table, "before") as died:
-        catch_up_commands(lake, 1)
-    assert died
-    catch_up_commands(lake, 2)
+    unfinished(lake, monkeypatch, table, DATES[1])
+    (file,) = lake.pipeline.lakehouse.log(TABLES[table]).of(DATES[1])
+    path = f"{TABLES[table].path}/{file.path}"
+    data, _ = lake.lake.get(path)
+    with tempfile.NamedTemporaryFile() as local:  # in parts: the same bytes, another etag
+        local.write(data)
+        local.flush()
+        lake.lake.client.upload_file(
+            local.name,
+            lake.settings.bucket,
+            lake.settings.key(path),
+            Config=TransferConfig(multipart_threshold=1),
+        )
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    build_out_of_date(lake.pipeline, without_new_dates=True)
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
 
 
-def test_a_new_date_that_kills_the_process_holds_up_nothing_that_was_built_before(
-    lake, dagster_home, monkeypatch
-):
-    """Late objects, and consent of somebody whose partition is empty."""
+def test_pairs_of_a_device_that_another_claims_leave_an_unfinished_partition(lake, monkeypatch):
     three_days(lake)
-    empty, new = DATES[2] + timedelta(1), DATES[2] + timedelta(3)
-    lake.put(landed("accelerometer", empty, "a", phone(5, 3000)))
+    unfinished(lake, monkeypatch, "machine_learning_curated", DATES[1])
+    lake.put(landed("customer", DATES[2], "claim", person(3, 0, None, device="d1")))
+    build_out_of_date(lake.pipeline, without_new_dates=True)
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+
+
+@pytest.mark.parametrize("consent_scope", ["customer", "reading"])
+def test_nobody_who_consents_leaves_an_unfinished_partition(new_lake, monkeypatch, consent_scope):
+    lake = new_lake(consent_scope=consent_scope)
+    three_days(lake)
+    before = {name: lake.table(name) for name in TABLES if "landing" not in name}
+    for table in ("accelerometer_trusted", "step_trainer_trusted", "machine_learning_curated"):
+        with monkeypatch.context() as patch:
+            unfinished(lake, patch, table, DATES[1])
+            lake.put(landed("customer", DATES[2], "more", person(4, 1, T0)))
+            catch_up_commands(lake, 1, with_runs_of_dates=False)
+        assert not before[table] - lake.table(table)
+
+
+def test_nothing_is_tried_last_that_was_built_before_the_process_died(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    with seams.kill("entry", "accelerometer_trusted", "after") as died:
+        build_out_of_date(lake.pipeline)
+    assert died
     lake.catch_up()
-    put_late_objects(lake, DATES[2])
-    lake.put(landed("customer", DATES[0], "granted", person(5, 1, T0)))
-    expected = lake.expected()
-    lake.put(landed("accelerometer", new, "a", phone(2, 4000)))
-    write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
-    monkeypatch.setattr(Pipeline, "write", write)
-    catch_up_commands(lake, 2)
-    assert {name: lake.table(name) for name in expected} == expected
+    assert lake.differences() == {}
+    assert not list(lake.lake.objects(ATTEMPTS_FOLDER))
+
+
+def test_attempts_that_nobody_can_read_cost_nothing_but_the_order(lake):
+    three_days(lake)
+    for name, text in [
+        ("accelerometer_landing", b"{"),
+        ("none", b"{}"),
+        ("customer_landing", b"[]"),
+    ]:
+        lake.lake.put(f"{ATTEMPTS_FOLDER}{name}.json", text)
+    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
+    lake.catch_up()
+    assert lake.differences() == {}
 
 
 def test_the_job_maintenance_takes_out_who_withdrew_also_where_a_run_was_interrupted(lake):
@@ -357,18 +403,6 @@ def test_the_job_maintenance_takes_out_who_withdrew_also_where_a_run_was_interru
     assert lake.differences() == {}
 
 
-def test_a_mistyped_tag_of_a_run_keeps_nobody_who_withdrew(lake, dagster_home):
-    """One that Dagster takes for a date."""
-    three_days(lake)
-    with dg.DagsterInstance.get() as instance:
-        job = lake.defs.resolve_job_def("Lakehouse")
-        tags = dict(zip(RANGE_TAGS, ("2022-6-18", str(DATES[1])), strict=True))
-        instance.create_run_for_job(job, tags=tags, status=dg.DagsterRunStatus.FAILURE)
-    lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
-    catch_up_commands(lake, 1)
-    assert lake.differences() == {}
-
-
 def test_a_failed_check_of_who_left_is_told_though_all_is_built(lake, monkeypatch):
     three_days(lake)
     new = DATES[2] + timedelta(1)
@@ -380,18 +414,21 @@ def test_a_failed_check_of_who_left_is_told_though_all_is_built(lake, monkeypatc
         return [*report(*arguments), "Check only_consenting_customers of customer_trusted failed."]
 
     monkeypatch.setattr(jobs, "report_checks", failing)
-    assert runs_where(lake, lambda _planned: None, [[new]]) == [
-        "the job catch_up (without new dates)",
+    assert runs_where(lake, lambda _planned: None) == [
         f"all tables for {new}",
+        "the job catch_up",
         "StediError",
     ]
 
 
 def test_each_event_of_a_partition_that_a_run_builds_twice_says_what_was_then(lake):
-    """A withdrawal and late objects of the same date: the person leaves first."""
+    """A withdrawal, and late objects of the same date on which a process died."""
     three_days(lake)
-    lake.put(landed("customer", DATES[0], "w", person(1, 1, None), person(3, 0, T0)))
     lake.put(landed("accelerometer", DATES[0], "late", phone(3, 2)))
+    with seams.kill("commit", "accelerometer_landing", "before") as died:
+        build_out_of_date(lake.pipeline)
+    assert died
+    lake.put(landed("customer", DATES[0], "w", person(1, 1, None), person(3, 0, T0)))
     built = [
         event
         for table in build_out_of_date(lake.pipeline).built
@@ -405,54 +442,6 @@ def test_each_event_of_a_partition_that_a_run_builds_twice_says_what_was_then(la
     assert len({event.tags["dagster/data_version"] for event in built}) == 2
 
 
-def catch_up_dying_on_new_dates(lake, failed: Failed = ()) -> None:
-    """Catch up in a process that dies as soon as it runs dates as assets."""
-
-    def run(planned: PlannedRun) -> None:
-        if planned.days:
-            raise seams.Killed
-        with dg.DagsterInstance.ephemeral() as instance:
-            run_here(lake.defs, instance)(planned)
-
-    catch_up(lake.pipeline, run, lambda _line: None, lambda: RecordedRuns(failed))
-
-
-def test_a_new_date_whose_own_run_dies_each_time_keeps_nobody_who_withdrew(lake):
-    three_days(lake)
-    new = DATES[2] + timedelta(1)
-    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-    lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
-    with pytest.raises(seams.Killed):
-        catch_up_dying_on_new_dates(lake, failed=[[new]])
-    for name, rows in lake.expected().items():
-        assert "landing" in name or not lake.table(name) - rows, name
-    runs: list[str] = []
-    lake.catch_up(say=runs)
-    assert runs == [f"Running all tables for {new} …"]
-    assert lake.differences() == {}
-
-
-def test_where_no_run_is_recorded_a_new_date_that_dies_while_it_lands_keeps_nobody(
-    lake, monkeypatch
-):
-    """Without DAGSTER_HOME: nothing says that the date was tried before."""
-    three_days(lake)
-    new = DATES[2] + timedelta(1)
-    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
-    lake.put(landed("customer", new, "withdrawn", person(1, 1, None)))
-
-    def run(planned: PlannedRun) -> None:
-        build_out_of_date(lake.pipeline, without_new_dates=planned.without_new_dates)
-
-    with monkeypatch.context() as patch:
-        write = seams.dying_write(Pipeline.write, "accelerometer_landing", new)
-        patch.setattr(Pipeline, "write", write)
-        with pytest.raises(seams.Killed):
-            catch_up(lake.pipeline, run, lambda _line: None, lambda: None)
-    for name, rows in lake.expected().items():
-        assert "landing" in name or not lake.table(name) - rows, name
-
-
 @pytest.mark.parametrize("recorded", [False, True])
 def test_new_dates_are_runs_of_their_own_only_where_runs_are_recorded(lake, request, recorded):
     if recorded:
@@ -464,7 +453,9 @@ def test_new_dates_are_runs_of_their_own_only_where_runs_are_recorded(lake, requ
     assert result.stderr.splitlines()[:1] == [f"Running {ran} …"]
 
 
-def runs_where(lake, before: Callable[[PlannedRun], None], failed: Failed | None = ()) -> list:
+def runs_where(
+    lake, before: Callable[[PlannedRun], None], with_runs_of_dates: bool = True
+) -> list[str]:
     """Catch up, with something that happens before each run; the runs, each in words."""
     runs: list[str] = []
     with dg.DagsterInstance.ephemeral() as instance:
@@ -476,8 +467,7 @@ def runs_where(lake, before: Callable[[PlannedRun], None], failed: Failed | None
             really(planned)
 
         try:
-            recorded = None if failed is None else RecordedRuns(failed)
-            catch_up(lake.pipeline, run, lambda _line: None, lambda: recorded)
+            catch_up(lake.pipeline, run, lambda _line: None, with_runs_of_dates)
         except (StediError, seams.Killed) as error:
             runs.append(type(error).__name__)
     return runs
@@ -489,7 +479,7 @@ def test_the_job_catch_up_builds_a_lake_where_readings_are_missing(lake, landing
     lake.put(landed("customer", DATES[0], "c", person(1, 0, T0)))
     for entity in landing:
         lake.put(landed(entity, DATES[0], "r", lines[entity]))
-    assert runs_where(lake, lambda _planned: None, None) == ["the job catch_up"]
+    assert runs_where(lake, lambda _planned: None, False) == ["the job catch_up"]
     assert lake.differences() == {}
 
 
@@ -525,63 +515,35 @@ def test_new_dates_that_keep_landing_keep_nobody_who_withdrew(lake, monkeypatch)
     assert lake.differences() == {}
 
 
-def test_new_dates_on_which_the_process_dies_each_time_hold_up_no_other(lake):
-    """Without a run queue: the next `stedi catch-up` knows by Dagster's database what failed."""
-    three_days(lake)
-    new = [DATES[2] + timedelta(n) for n in (1, 2, 3, 9)]
-    for day in new:
+def test_dates_on_which_the_process_dies_each_time_hold_up_none_of_their_range(lake, monkeypatch):
+    dates = [DATES[0] + timedelta(n) for n in range(5)]
+    for day in dates:
         lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
-    tried: list[list[date]] = []
-
-    def dies(planned: PlannedRun) -> None:
-        if {new[0], new[2]}.intersection(planned.days):
-            tried[:] = [[day for day in run if day not in planned.days] for run in tried]
-            tried.append(planned.days)
-            raise seams.Killed
-
-    for _ in range(5):
-        runs_where(lake, dies, tried)
-    built = set(lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).by_date)
-    assert set(new) - built == {new[0], new[2]}
-
-
-@pytest.mark.parametrize("count", [2, 3, 5])
-def test_whichever_dates_kill_the_process_each_time_all_others_are_built(lake, count):
-    dates = [DATES[0] + timedelta(n) for n in range(count)]
-    job = lake.defs.resolve_job_def("Lakehouse")
-    for bad in (set(some) for n in range(count) for some in combinations(dates, n)):
-        left = set(dates)
-        with dg.DagsterInstance.ephemeral() as instance:
-            for _command in range(3 * count):
-                planned = [PlannedRun(*ends) for ends in contiguous_ranges(left)]
-                for run in in_order(planned, recorded_runs(instance)):
-                    tags = dict(zip(RANGE_TAGS, (str(run.start), str(run.end)), strict=True))
-                    died = bool(bad.intersection(run.days))
-                    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.STARTED][died]
-                    instance.create_run_for_job(job, tags=tags, status=ended)
-                    if died:
-                        break
-                    left -= set(run.days)
-        assert left == bad
+    write, bad = Pipeline.write, {dates[0], dates[3]}
+    for day in bad:
+        write = seams.dying_write(write, "accelerometer_landing", day)
+    with monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "write", write)
+        catch_up_commands(lake, 7)
+    assert set(lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).by_date) == {
+        *dates
+    }.difference(bad)
+    lake.catch_up()
+    assert lake.differences() == {}
 
 
-def test_dates_that_failed_once_and_were_built_since_are_one_range_again(lake):
-    job = lake.defs.resolve_job_def("Lakehouse")
-    with dg.DagsterInstance.ephemeral() as instance:
-        for status in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS):
-            tags = {"dagster/partition": str(DATES[0])}
-            instance.create_run_for_job(job, tags=tags, status=status)
-        assert not recorded_runs(instance).failed
-
-
-def test_a_range_that_was_interrupted_is_not_run_date_by_date(lake):
-    new = [DATES[0] + timedelta(n) for n in range(5)]
-    for day in new:
+def test_a_range_that_was_interrupted_is_built_in_halves_not_date_by_date(lake, monkeypatch):
+    dates = [DATES[0] + timedelta(n) for n in range(5)]
+    for day in dates:
         lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
-    assert runs_where(lake, lambda _planned: None, [new]) == [
-        f"all tables for {new[0]} to {new[2]}",
-        f"all tables for {new[3]} to {new[4]}",
-    ]
+    with monkeypatch.context() as patch:
+        write = seams.dying_write(Pipeline.write, "accelerometer_landing", dates[0])
+        patch.setattr(Pipeline, "write", write)
+        catch_up_commands(lake, 1)
+    built = build_out_of_date(lake.pipeline).built
+    halves = [set(table.reasons) for table in built if table.table.name == "accelerometer_landing"]
+    assert halves == [set(dates[:3]), set(dates[3:])]
+    assert lake.differences() == {}
 
 
 @pytest.mark.parametrize("recorded", [False, True])
@@ -603,26 +565,27 @@ def test_what_failed_is_tried_again_where_something_else_landed_meanwhile(lake, 
 
     runs: list[str] = []
     dated = [f"all tables for {new}"] if recorded else []
-    done = runs_where(lake, only_at_first, () if recorded else None)
+    done = runs_where(lake, only_at_first, recorded)
     assert done == ["the job catch_up", *dated, "the job catch_up"]
     assert lake.differences() == {}
 
 
 def test_a_run_for_people_that_failed_once_is_no_failure_where_all_is_done_in_the_end(lake):
     three_days(lake)
-    new, write = DATES[2] + timedelta(1), lake.pipeline.write
+    new, write = [DATES[2] + timedelta(n) for n in (1, 2)], lake.pipeline.write
     lake.put(landed("customer", DATES[0], "withdrawn", person(1, 1, None)))
-    lake.put(landed("accelerometer", new, "a", phone(2, 3000)))
+    lake.put(landed("accelerometer", new[0], "a", phone(2, 3000)))
 
-    def only_at_first(planned: PlannedRun) -> None:
+    def before(planned: PlannedRun) -> None:
         failing = failing_write(write, "customer_landing", DATES[0])
-        lake.pipeline.write = write if runs else failing
-        runs.append(planned)
+        lake.pipeline.write = failing if planned.without_new_dates else write
+        if planned.days == new[:1]:
+            lake.put(landed("accelerometer", new[1], "a", phone(2, 4000)))
 
-    runs: list[PlannedRun] = []
-    assert runs_where(lake, only_at_first, [[new]]) == [
+    assert runs_where(lake, before) == [
+        f"all tables for {new[0]}",
         "the job catch_up (without new dates)",
-        f"all tables for {new}",
+        f"all tables for {new[1]}",
         "the job catch_up",
     ]
     assert lake.differences() == {}
@@ -715,7 +678,7 @@ def test_a_date_that_fails_holds_up_no_other_and_is_named_at_the_end(lake):
     lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
     lake.pipeline.write = failing_write(lake.pipeline.write, "accelerometer_landing", DATES[2])
     said: list[str] = []
-    with pytest.raises(StediError, match=r"2 runs failed .* everything else is done"):
+    with pytest.raises(StediError, match=r"1 run failed .* everything else is done"):
         lake.catch_up(say=said)
     assert not any(row[0] == "p1@example.com" for row in lake.table("accelerometer_trusted"))
     del lake.pipeline.write

@@ -27,7 +27,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs, rollups
 from stedi_assets.incremental.ledger import contents_of, files_of, read_ledger, record
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.reconcile import catch_up
+from stedi_assets.incremental.reconcile import catch_up, find_out_of_date
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
 from stedi_assets.lakehouse.delta_log import read_log
@@ -38,7 +38,7 @@ from stedi_assets.privacy.audit import audit_rows
 from stedi_assets.tables.schemas import TABLES, Table
 from stedi_assets_tests.conftest import TestLake
 from stedi_assets_tests.driver import tick
-from stedi_assets_tests.odd_data import T0, plain_objects
+from stedi_assets_tests.odd_data import T0
 from stedi_assets_tests.test_catch_up import DATES, device, landed, person, phone, three_days
 from stedi_assets_tests.test_erasure import everything_in
 from stedi_assets_tests.test_never_stale import keys, up_to_date
@@ -301,45 +301,30 @@ def takes_no_more(dagster_home: Path, table: str) -> None:
         connection.execute(f"CREATE TRIGGER t BEFORE INSERT ON {table} BEGIN {full}; END")
 
 
-def test_where_no_run_can_be_recorded_who_withdrew_goes_before_a_new_date(
+def test_where_no_run_can_be_recorded_everything_is_done_all_the_same(
     lake, dagster_home, monkeypatch
 ):
-    """Nothing would say that the process had died on it."""
     three_days(lake)
     takes_no_more(dagster_home, "runs")
     lake.put(WITHDRAWN)
     bad = NEXT_DATE + timedelta(1)
     for day in (NEXT_DATE, bad):
         lake.put(landed("accelerometer", day, "a", phone(2, 3000)))
-    written, write = [], Pipeline.write
+    write = Pipeline.write
 
-    def noted(self, table, days, *more):
-        written.append((table.name, NEXT_DATE in (days or ())))
+    def failing(self, table, days, *more):
         if table.name == "accelerometer_landing" and bad in days:
             raise StediError("accelerometer_landing cannot be written")
         return write(self, table, days, *more)
 
-    monkeypatch.setattr(Pipeline, "write", noted)
+    monkeypatch.setattr(Pipeline, "write", failing)
     result = CliRunner().invoke(main, ["catch-up"])
-    leaves = written.index(("machine_learning_curated", False))
-    assert leaves < written.index(("accelerometer_landing", True))
     assert result.exit_code == 1
-    assert "1 run failed" in result.output.splitlines()[-1]
-    lake.pipeline.refresh()
-    assert lake.pipeline.lakehouse.log(TABLES["accelerometer_landing"]).of(NEXT_DATE)
-
-
-def test_nobody_waits_for_a_run_that_cannot_be_read(lake, dagster_home):
-    for day in DATES:
-        lake.put(plain_objects(1, day))
-        assert CliRunner().invoke(main, ["catch-up"]).exit_code == 0
-    with sqlite3.connect(dagster_home / "history" / "runs.db") as connection:
-        connection.execute("UPDATE runs SET status = 'FAILURE', run_body = '{' WHERE id = 1")
-    lake.put(WITHDRAWN)
-    lake.put(landed("accelerometer", NEXT_DATE, "a", phone(2, 3000)))
-    result = CliRunner().invoke(main, ["catch-up"])
-    assert result.exit_code == 0, result.output
-    assert lake.differences() == {}
+    assert "2 runs failed" in result.output.splitlines()[-1]
+    stale, _ = find_out_of_date(as_a_new_process(lake).pipeline)
+    assert {name: set(reasons) for name, reasons in stale.items()} == {
+        "accelerometer_landing": {bad}
+    }
 
 
 def test_a_roll_up_and_a_table_that_lost_a_file_each(lake):

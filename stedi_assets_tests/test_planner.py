@@ -10,8 +10,6 @@ from stedi_assets.incremental.membership import Membership
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, landing_inputs
 from stedi_assets.incremental.planner import (
     PlannedRun,
-    RecordedRuns,
-    in_order,
     out_of_date,
     plan_runs,
     what_was_built,
@@ -205,27 +203,13 @@ def test_a_change_of_people_is_one_refresh_since_it_may_concern_any_date():
     assert plan_runs({**landed(DAYS[1]), **people}, []) == [PlannedRun(DAYS[1], DAYS[1])]
 
 
-def test_new_dates_that_failed_wait_for_who_has_to_leave_the_others():
+def test_new_dates_that_keep_landing_wait_for_who_has_to_leave_the_others():
     new = PlannedRun(DAYS[2], DAYS[2])
     people = PlannedRun(without_new_dates=True)
     assert plan_runs(landed(DAYS[2]), DAYS[:2]) == [new]
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS) == [people, new]
-    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=DAYS[:2]) == [new]
-    assert plan_runs(landed(DAYS[1]), DAYS[:2], people_first=DAYS) == [PlannedRun(DAYS[1], DAYS[1])]
-
-
-def test_what_ran_last_goes_last_and_of_dates_what_failed_in_halves():
-    people, dates = PlannedRun(without_new_dates=True), PlannedRun(DAYS[0], DAYS[3])
-    assert in_order([people, dates], RecordedRuns()) == [people, dates]
-    caught_up = RecordedRuns(catch_up_was_last=True)
-    assert in_order([people, dates], caught_up) == [dates, people]
-    failed = RecordedRuns([DAYS[1:4]], catch_up_was_last=True)
-    halves = [
-        PlannedRun(DAYS[0], DAYS[0]),
-        PlannedRun(DAYS[1], DAYS[2]),
-        PlannedRun(DAYS[3], DAYS[3]),
-    ]
-    assert in_order([people, dates], failed) == [*halves, people]
+    assert plan_runs(landed(DAYS[2]), DAYS[:2], people_first=True) == [people, new]
+    late = plan_runs(landed(DAYS[1]), DAYS[:2], people_first=True)
+    assert late == [PlannedRun(DAYS[1], DAYS[1])]
 
 
 def test_a_date_of_which_only_customers_landed_is_not_run_with_a_new_one():

@@ -20,7 +20,7 @@ from stedi_assets.settings import dagster_home, load_settings, today
 if TYPE_CHECKING:
     from dagster import DagsterInstance
 
-    from stedi_assets.incremental.planner import PlannedRun, RecordedRuns
+    from stedi_assets.incremental.planner import PlannedRun
 
 
 @contextmanager
@@ -141,8 +141,8 @@ def run_catch_up(pipeline: Any) -> int:
     """Catch up in this process, as `stedi catch-up` does; how many runs it took."""
     from stedi_assets.incremental import reconcile
 
-    with _runs_here(pipeline) as (run, recorded):
-        return reconcile.catch_up(pipeline, run, lambda line: click.echo(line, err=True), recorded)
+    with _runs_here(pipeline) as (run, is_recorded):
+        return reconcile.catch_up(pipeline, run, lambda s: click.echo(s, err=True), is_recorded)
 
 
 def catch_up_without_new_dates(pipeline: Any) -> None:
@@ -154,19 +154,15 @@ def catch_up_without_new_dates(pipeline: Any) -> None:
 
 
 @contextmanager
-def _runs_here(
-    pipeline: Any,
-) -> "Iterator[tuple[Callable[[PlannedRun], None], Callable[[], RecordedRuns | None]]]":
-    """What does a run in this process, and what gives the earlier runs (None where runs are not
-    recorded)."""
+def _runs_here(pipeline: Any) -> "Iterator[tuple[Callable[[PlannedRun], None], bool]]":
+    """What does a run in this process, and whether runs are recorded."""
     from stedi_assets import definitions
-    from stedi_assets.defs.jobs import recorded_runs, run_here
+    from stedi_assets.defs.jobs import run_here
 
     is_ours = pipeline is definitions.pipeline
     defs = definitions.defs if is_ours else definitions.build_definitions(pipeline)
     with dagster_instance() as instance:
-        is_recorded = not instance.is_ephemeral
-        yield run_here(defs, instance), lambda: recorded_runs(instance) if is_recorded else None
+        yield run_here(defs, instance), not instance.is_ephemeral
 
 
 @contextmanager

@@ -18,16 +18,13 @@ from stedi_assets.defs.metadata import materialization_metadata
 from stedi_assets.defs.table_checks import Days
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.planner import PlannedRun, RecordedRuns
-from stedi_assets.incremental.reconcile import BuiltTable, NotRecordedError, build_out_of_date
-from stedi_assets.lakehouse.dates import days_between
-from stedi_assets.landing.layout import parse_date
+from stedi_assets.incremental.planner import PlannedRun
+from stedi_assets.incremental.reconcile import BuiltTable, build_out_of_date
 from stedi_assets.spark.errors import redacted_message
 from stedi_assets.tables.schemas import TABLES
 
 _LOG = logging.getLogger(__name__)
 RUN_ATTEMPTS = 3
-_LAST_RUNS = 100
 # What `people` of a table's ledger entries are; of pairs they are claims of devices.
 _MEMBERS = {
     "accelerometer_trusted": "people",
@@ -54,16 +51,15 @@ class WhatToBuild(dg.Config):
 
     without_new_dates: bool = Field(
         default=False,
-        description="Only what was built before: where somebody who withdrew may be. The landing"
-        " sensor and `stedi catch-up` run this before new dates whose run failed, or that keep"
-        " landing.",
+        description="Only what was built before: where somebody who withdrew may be. What was begun"
+        " and not finished is not built, but who withdrew is taken out of it. The landing sensor"
+        " and `stedi catch-up` run this before new dates that keep landing; so does erasure.",
     )
 
 
 @dg.op(
     pool=POOL,
-    description="Builds every partition that is out of date, table by table, and checks it; with"
-    " without_new_dates just those that were built before.",
+    description="Builds every partition that is out of date, table by table, and checks it.",
 )
 def build_what_is_out_of_date(
     context: dg.OpExecutionContext, config: WhatToBuild, pipeline: dg.ResourceParam[Pipeline]
@@ -205,44 +201,13 @@ def partition_keys(run: dg.DagsterRun) -> tuple[str, str] | None:
     return (first, last) if first and last else None
 
 
-def recorded_runs(instance: dg.DagsterInstance) -> RecordedRuns | None:
-    """What Dagster's database tells of earlier runs of dates and of the job `catch_up`.
-
-    A date failed where its newest run did not succeed. Those that are still in progress count: of a
-    process that was killed nobody may have said so. None where the database cannot be read.
-    """
-    seen, newest_first = set[date](), list[list[date]]()
-    try:
-        dated = instance.get_run_records(dg.RunsFilter(job_name=lakehouse.name), limit=_LAST_RUNS)
-        caught_up = instance.get_run_records(dg.RunsFilter(job_name=catch_up.name), limit=1)
-    except Exception as error:  # of whichever database, or of one row: nobody waits for it
-        _LOG.warning(
-            "Which runs failed Dagster's database does not say (%s).", type(error).__name__
-        )
-        return None
-    for run in (record.dagster_run for record in dated):
-        days = [day for day in _dates(run) if day not in seen]
-        seen.update(days)
-        if days and run.status != dg.DagsterRunStatus.SUCCESS:
-            newest_first.append(days)
-    newest = [records[0].storage_id if records else 0 for records in (dated, caught_up)]
-    return RecordedRuns(newest_first[::-1], catch_up_was_last=newest[0] < newest[1])
-
-
-def _dates(run: dg.DagsterRun) -> list[date]:
-    """The ingest dates of a run; none where somebody typed its tags, and they are no dates."""
-    ends = [parse_date(key) for key in partition_keys(run) or ()]
-    return days_between(ends[0], ends[-1]) if ends and ends[0] and ends[-1] else []
-
-
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:
     """A function that does a run in this process; StediError where it fails each time.
 
     KeyboardInterrupt where Ctrl-C or SIGTERM came.
 
-    A refresh is tried once: it tries everything by itself. Where Dagster's database takes no
-    events (its disk is full), it is done with one in memory: nobody's withdrawal waits for it. Runs
-    of dates are not, NotRecordedError: that job takes out who withdrew before it tries dates.
+    A run of the job `catch_up` is tried once: it tries everything by itself. Where Dagster's
+    database takes no events (its disk is full), one in memory does: nobody's withdrawal waits.
     """
 
     @functools.cache
@@ -265,8 +230,6 @@ def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[Pl
                 if instance.is_ephemeral:
                     raise StediError(f"{planned} failed: {why}") from None
                 _LOG.warning("Dagster's database takes no events (%s): done without it.", why)
-                if not planned.is_catch_up:
-                    raise NotRecordedError(f"{planned} cannot be recorded: {why}") from None
                 with dg.DagsterInstance.ephemeral() as in_memory:
                     run_here(defs, in_memory)(planned)
                 return

@@ -14,13 +14,7 @@ import dagster as dg
 
 from stedi_assets.aws import aws_client
 from stedi_assets.defs import liveness
-from stedi_assets.defs.jobs import (
-    RUN_ATTEMPTS,
-    catch_up,
-    lakehouse,
-    recorded_runs,
-    run_arguments,
-)
+from stedi_assets.defs.jobs import RUN_ATTEMPTS, catch_up, lakehouse, run_arguments
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.ledger import files_of
 from stedi_assets.incremental.partition_inputs import LakeState, inputs_of, listed_inputs
@@ -28,7 +22,6 @@ from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
-    RecordedRuns,
     downstream_out_of_date,
     landing_out_of_date,
     what_was_built,
@@ -131,15 +124,14 @@ def _waiting(pipeline: Pipeline, listing: LandingListing) -> set[date]:
 def wanted_runs(
     pipeline: Pipeline,
     listing: LandingListing,
-    recorded: Callable[[], RecordedRuns],
     waited: Callable[[], bool],
 ) -> list[dg.RunRequest]:
     """The runs that could be requested next, the first before the others.
 
-    recorded: asked where anything is out of date; it and waited: as of `next_runs`.
+    waited: as of `next_runs`.
 
-    What comes after the first is for when its retries are exhausted: a range of dates has its
-    single dates after it, and all of them the job `catch_up`: one bad date holds up no other.
+    What comes after the first is for when its retries are exhausted; last is the job `catch_up`,
+    which tries everything: one bad date holds up no other.
     """
     landing = landing_out_of_date(pipeline.state(with_membership=False), listing)
     pending = _pending(pipeline, listing, landing)
@@ -154,16 +146,17 @@ def wanted_runs(
         return [_run_request(PlannedRun(), listing, _landing_files(pipeline))]
     # Also while objects keep landing: a withdrawal must not wait for the others to be quiet.
     stale = {**ready, **downstream_out_of_date(state)}
-    planned = next_runs(pipeline, stale, recorded() if stale else RecordedRuns(), waited)
-    singles = [PlannedRun(d, d) for run in planned if len(run.days) > 1 for d in run.days]
+    planned = next_runs(pipeline, stale, waited)
     last = [PlannedRun()] if any(run.days for run in planned) else []
     people = what_was_built(state, stale)
-    to_build = _to_build(state, listing, stale)
+    # With what was not finished: what died is tried in smaller parts the next time.
+    attempts = sorted([a.table, *sorted(map(str, a.keys))] for a in pipeline.attempts())
+    to_build = _to_build(state, listing, stale) + attempts
 
     def builds(run: PlannedRun) -> list[list[Any]]:
         return _to_build(state, listing, people) if run.without_new_dates else to_build
 
-    runs = [*planned, *singles, *last]
+    runs = [*planned, *last]
     return [_run_request(run, listing, builds(run), bool(people)) for run in runs]
 
 
@@ -308,17 +301,14 @@ def landing_sensor(
     warned += _warn_of_misplaced(context, listing, warned)
     cursor = " ".join([str(tick + 1), *warned])
 
-    def recorded() -> RecordedRuns:
-        return recorded_runs(context.instance) or RecordedRuns()
-
     waited = functools.partial(_people_waited, context.instance)
-    wanted = wanted_runs(pipeline, listing, recorded, waited)
+    wanted = wanted_runs(pipeline, listing, waited)
     request, given_up = _first_with_retries_left(context, wanted)
     if given_up and not request:
         # A failing tick keeps its cursor: it looks at all dates, so that none is left out.
         everything = list_landing(pipeline.lakehouse.store, EVERYTHING)
         request, given_up = _first_with_retries_left(
-            context, wanted_runs(pipeline, everything, recorded, waited)
+            context, wanted_runs(pipeline, everything, waited)
         )
     if request:
         context.log.info(f"Requesting {request.tags[DOES_TAG]}.")

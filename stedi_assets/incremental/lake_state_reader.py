@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.attempts import Attempt, read_attempts
 from stedi_assets.incremental.ledger import Ledger, not_as_built, not_as_written, read_ledger
 from stedi_assets.incremental.membership import (
     Membership,
@@ -30,11 +31,12 @@ _ALL = tuple(TABLES.values())
 class LakeStateReader:
     """Keeps what was last read of the lake's state.
 
-    ledgers: by table, as last read; a writer puts in what it wrote.
+    ledgers: by table, as last read; attempts: as of `read_attempts`. A writer puts in its own.
     """
 
     lakehouse: Lakehouse
     ledgers: dict[str, Ledger] = field(default_factory=dict, init=False)
+    attempts: list[Attempt] = field(default_factory=list, init=False)
     _membership: Membership = field(default=_NO_MEMBERSHIP, init=False)
     # Data files that logs name and S3 did not list, or not as they were written, by table.
     _missing: dict[str, frozenset[str]] = field(default_factory=dict, init=False)
@@ -42,7 +44,7 @@ class LakeStateReader:
     _left_over: set[str] = field(default_factory=set, init=False)
 
     def refresh(self, *, verify_files: bool = False) -> None:
-        """Read logs and ledgers anew, all at the same time: somebody else may have written.
+        """Read logs, ledgers and attempts anew, at the same time: somebody else may have written.
 
         verify_files: also list the tables' data files, to find those that are gone, and see whether
         others can open the tables.
@@ -54,8 +56,10 @@ class LakeStateReader:
         with ThreadPoolExecutor(2 * THREADS) as pool:
             tables = [*_ALL, *ROLLUP_TABLES]
             logs = pool.submit(self.lakehouse.refresh, tables)
+            attempts = pool.submit(read_attempts, store)
             ledgers = pool.map(lambda t: read_ledger(store, t, self.ledgers.get(t.name)), _ALL)
             self.ledgers = dict(zip(TABLES, ledgers, strict=True))
+            self.attempts = attempts.result()
             logs.result()
             if verify_files or any(self._missing.values()):  # they may have been put back
                 # After the logs were read: what is committed in between is listed, too.

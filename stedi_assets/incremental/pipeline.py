@@ -4,13 +4,14 @@ The IO manager and the job `catch_up` both go through here, so there is one way 
 partition is built and entered into the ledger.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.attempts import Attempt, begin, end
 from stedi_assets.incremental.inputs import list_days, read_objects, read_upstream
 from stedi_assets.incremental.lake_state_reader import LakeStateReader
 from stedi_assets.incremental.ledger import (
@@ -76,6 +77,7 @@ class Pipeline:
 
     lakehouse: Lakehouse
     _reader: LakeStateReader = field(init=False)
+    _begun: set[tuple[str, frozenset[PartitionKey]]] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
         self._reader = LakeStateReader(self.lakehouse)
@@ -86,10 +88,11 @@ class Pipeline:
         return self.lakehouse.store.settings
 
     def refresh(self, *, verify_files: bool = False) -> None:
-        """Read logs and ledgers anew, all at the same time: somebody else may have written.
+        """Read logs, ledgers and attempts anew, at the same time: somebody else may have written.
 
         verify_files: also list the tables' data files, to find those that are gone.
         """
+        self._begun.clear()
         self._reader.refresh(verify_files=verify_files)
 
     def state(self, *, with_membership: bool = True) -> LakeState:
@@ -105,8 +108,35 @@ class Pipeline:
         """A table's ledger, as it was last read or written here."""
         return self.state(with_membership=False).ledgers[table.name]
 
+    def attempts(self) -> list[Attempt]:
+        """What was begun and not finished, longest ago first, as last read or written here."""
+        self.state(with_membership=False)
+        return self._reader.attempts
+
+    def end_attempts(self, table: Table, out_of_date: Collection[PartitionKey]) -> None:
+        """Forget attempts at partitions of a table that are up to date all the same."""
+        begun = {key for a in self.attempts() if a.table == table.name for key in a.keys}
+        self._end(table, begun.difference(out_of_date))
+
+    def _begin(self, table: Table, days: Collection[date]) -> None:
+        attempts = self.attempts()
+        begun = table.name, frozenset[PartitionKey](days if table.partitioned else [None])
+        if begun[1] and begun not in self._begun:  # of a table with two inputs it is
+            self._reader.attempts = begin(self.lakehouse.store, attempts, *begun)
+            self._forget_begun(*begun)
+            self._begun.add(begun)
+
+    def _end(self, table: Table, keys: Iterable[PartitionKey]) -> None:
+        ended = frozenset(keys)
+        self._reader.attempts = end(self.lakehouse.store, self._reader.attempts, table.name, ended)
+        self._forget_begun(table.name, ended)
+
+    def _forget_begun(self, table: str, keys: frozenset[PartitionKey]) -> None:
+        self._begun -= {begun for begun in self._begun if begun[0] == table and begun[1] & keys}
+
     def read_input(self, table: Table, upstream: str, days: Collection[date]) -> Batch:
         """One upstream table, as far as some dates of a table need it, with the lake's state."""
+        self._begin(table, days)
         state = self.state(with_membership=table.name != "customer_trusted")
         read = read_upstream(self.lakehouse, state, table, upstream, days)
         return Batch(read.frame, state, read.rows, partitions=read.partitions, sound=read.sound)
@@ -116,6 +146,7 @@ class Pipeline:
 
         InputsChangedError where an object is replaced while it is read.
         """
+        self._begin(table, days)
         state = self.state(with_membership=False)
         listings, last_modified = list_days(self.lakehouse, table, days)
         try:
@@ -179,6 +210,7 @@ class Pipeline:
             self._reader.ledgers[table.name] = record(
                 self.lakehouse.store, table, self._reader.ledgers[table.name], log.table_id, entries
             )
+        self._end(table, keys)
         return log
 
     def _assert_nothing_changed(

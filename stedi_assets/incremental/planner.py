@@ -4,13 +4,12 @@ The sensor and `stedi catch-up` share them. A partition is out of date when what
 from now differs from its ledger entry, or its files are not those of the entry.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date
 
 from stedi_assets.incremental.ledger import PartitionKey, files_of
 from stedi_assets.incremental.partition_inputs import (
-    EARLIER_DATES,
     Inputs,
     LakeState,
     inputs_of,
@@ -24,28 +23,13 @@ Reasons = dict[PartitionKey, str]
 
 
 @dataclass(frozen=True)
-class RecordedRuns:
-    """What Dagster's database tells of earlier runs.
-
-    failed: the dates whose newest runs did not succeed, those of each run together, what was tried
-    longest ago first; catch_up_was_last: whether the newest run was one of the job `catch_up`.
-    """
-
-    failed: Sequence[Sequence[date]] = ()
-    catch_up_was_last: bool = False
-
-    @property
-    def dates_that_failed(self) -> set[date]:
-        """The failed dates, of whichever run."""
-        return {day for together in self.failed for day in together}
-
-
-@dataclass(frozen=True)
 class PlannedRun:
     """One run: the whole graph over a range of ingest dates; without dates, the job `catch_up`.
 
     That builds whatever is out of date, of any table and date, in one run; without_new_dates just
-    what was built before (`was_built`): where somebody may be who withdrew.
+    what was built before (`was_built`), where somebody may be who withdrew. What was begun before
+    and not finished (`attempts`) it does not build, customers' records apart: who withdrew is taken
+    out of that.
     """
 
     start: date | None = None
@@ -159,31 +143,6 @@ def was_built(state: LakeState, table: Table, key: PartitionKey) -> bool:
     return key in state.ledgers[table.name].entries or may_hold_people(state, table, key)
 
 
-def with_other_readings(state: LakeState, listing: LandingListing) -> dict[str, set[PartitionKey]]:
-    """The partitions that were built from other readings than are there now, by table.
-
-    Late objects, and what an earlier run made of them and came no further. (Membership is not
-    looked at.) Those whose files are lost or not as they were written are left out.
-    """
-    found: dict[str, set[PartitionKey]] = {}
-    for name in BUILD_ORDER:
-        table, keys = TABLES[name], set[PartitionKey]()
-        if not table.partitioned or name == "customer_landing":
-            continue
-        if table.zone == "landing":
-            keys = set(out_of_date(state, table, listing))
-        else:
-            entries, read = state.ledgers[name].entries, {*table.upstream, EARLIER_DATES}
-            for key, inputs in inputs_of(state, table).items():
-                then = entries[key].inputs if key in entries else {}
-                if any(then.get(n) != inputs.get(n) for n in read.intersection(inputs)):
-                    keys.add(key)
-        log, lost = state.logs[name], state.lost_files.get(name, ())
-        entry_of = state.ledgers[name].valid_entry
-        found[name] = {key for key in keys if key not in lost and entry_of(key, log)}
-    return {name: keys for name, keys in found.items() if keys}
-
-
 def what_was_built(state: LakeState, stale: Mapping[str, Reasons]) -> dict[str, Reasons]:
     """The part of what is out of date that is of no new date, by table; {}: no table has rows."""
     if not holds_rows(state):
@@ -199,7 +158,7 @@ def plan_runs(
     stale: Mapping[str, Reasons],
     built: Collection[date],
     *,
-    people_first: Collection[date] = (),
+    people_first: bool = False,
     left: Collection[date] = (),
     outside: Collection[date] = (),
 ) -> list[PlannedRun]:
@@ -211,11 +170,9 @@ def plan_runs(
     where only customers landed, or where there are rows of dates that no partition is of: with
     these the checks of a run fail.
 
-    Where one of the new dates is among people_first, that job goes before them, without new dates:
-    they keep nobody in who withdrew.
-
-    stale: what is out of date, by table; built: the dates with readings that were built; left:
-    dates that are left to that job; outside: that no partition is of.
+    stale: what is out of date, by table; built: the dates with readings that were built;
+    people_first: that job goes before new dates, without them; left: dates that are left to it,
+    since a run of them failed; outside: that no partition is of.
     """
     if outside:
         return [PlannedRun()]
@@ -231,27 +188,6 @@ def plan_runs(
     if not new and ("customer_landing" in landed or stale.keys() - landed or len(ranges) != 1):
         ranges = []
     runs = [PlannedRun(first, last) for first, last in ranges]
-    if new.intersection(people_first):
+    if new and people_first:
         runs = [PlannedRun(without_new_dates=True), *runs]
     return runs or ([PlannedRun()] if stale else [])
-
-
-def in_order(planned: Sequence[PlannedRun], recorded: RecordedRuns) -> list[PlannedRun]:
-    """The runs, ordered so that none that fails, or in which the process dies, holds up others.
-
-    Dates that failed come last, in halves of what was tried together: the next attempts go on with
-    the others. (Not each date by itself: of a range that somebody only interrupted there may be
-    hundreds.) The run without new dates comes after them where that job ran last: it may die, too.
-    """
-    tried = recorded.dates_that_failed
-    dated = [run for run in planned if tried.intersection(run.days)]
-    days = {day for run in dated for day in run.days}
-    pieces = [days.difference(tried)] if days.difference(tried) else []
-    for together in recorded.failed:
-        again = sorted(days.intersection(together))
-        middle = (len(again) + 1) // 2
-        pieces += [set(half) for half in (again[:middle], again[middle:])]
-    runs = [run for run in planned if run not in dated] + [
-        PlannedRun(first, last) for piece in pieces for first, last in contiguous_ranges(piece)
-    ]
-    return sorted(runs, key=lambda r: r.without_new_dates) if recorded.catch_up_was_last else runs

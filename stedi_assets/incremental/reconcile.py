@@ -3,32 +3,29 @@
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
-from enum import IntEnum
 from functools import partial
 
 from stedi_assets.errors import StediError
+from stedi_assets.incremental.attempts import Attempt
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
 from stedi_assets.incremental.planner import (
     PlannedRun,
     Reasons,
-    RecordedRuns,
     downstream_out_of_date,
     holds_rows,
-    in_order,
     landing_out_of_date,
-    may_hold_people,
     out_of_date,
     plan_runs,
     was_built,
     what_was_built,
-    with_other_readings,
 )
+from stedi_assets.incremental.take_out import take_out
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
@@ -37,25 +34,12 @@ from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_ke
 from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
 
 WRITE_ATTEMPTS = 3
+# After so many of a date's customers alone erasure does without them.
+_TRIES_OF_CUSTOMERS = 2
 
 
-class NotRecordedError(StediError):
-    """Dagster's database takes no run of dates: nothing would say that a process died on it."""
-
-
-class Turn(IntEnum):
-    """When a partition is built: all tables' of a turn, and of those before, then the next.
-
-    LEFT_OVER: it holds rows of other readings than are there now, by a run that was interrupted.
-    """
-
-    HOLDS_ROWS = 1
-    LEFT_OVER = 2
-    LATE_OR_EMPTY = 3
-    NEW = 4
-
-
-TurnOf = Callable[[LakeState, Table, PartitionKey], Turn]
+# Whether a partition of a table is to be built now.
+Choice = Callable[[LakeState, Table, PartitionKey], bool]
 # A lake is up to date after a few rounds, unless data arrives as fast as it is processed.
 MAX_ROUNDS = 50
 
@@ -77,11 +61,11 @@ class BuiltTable:
 
 @dataclass
 class BuildResult:
-    """What was built, what it could not do (a line for each), and later turns that have work."""
+    """What was built, what could not be (a line for each), and whether more is out of date."""
 
     built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    waiting: set[Turn] = field(default_factory=set)
+    some_wait: bool = False
 
 
 def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_id: str) -> TableLog:
@@ -106,73 +90,123 @@ def build_out_of_date(
     say: Callable[[str], None] = lambda _line: None,
     without_new_dates: bool = False,
 ) -> BuildResult:
-    """Build whatever is out of date, table by table, each table in one commit, people first.
+    """Build whatever is out of date, table by table, each table in one commit.
 
-    say: takes a line about what is built and why; without_new_dates: just what was built before.
-    What could not be built is in the result; StediError where S3 or the engine does not answer.
+    What was built before comes first, then new dates, and last what was begun before and not
+    finished, in parts: where the process dies on it again, it holds up nothing else. Who withdrew
+    is taken out of that at once.
+
+    say: takes a line about what is built and why; without_new_dates: as of `PlannedRun`. What could
+    not be built is in the result; StediError where S3 or the engine does not answer.
     """
     listing = _refreshed(pipeline, verify_files=True)
-    state = pipeline.state(with_membership=False)
-    turn_of = _turns(state, listing)
-    turns = list(Turn)[:-1] if holds_rows(state) else []
-    turns.append(Turn.LATE_OR_EMPTY if without_new_dates else Turn.NEW)
-    result = BuildResult(waiting={turns[0]})
-    for number, turn in enumerate(turns, 1):
-        try_again = number == len(turns) and result.failures
-        if turn in result.waiting or try_again:
-            done = _build_tables(pipeline, listing, run_id, say, turn_of, turn)
-            result = replace(done, built=result.built + done.built)
+    unfinished = pipeline.attempts()
+    tried_again = [a for a in unfinished if not without_new_dates or _may_say_who_withdrew(a)]
+    put_off = {(attempt.table, key) for attempt in unfinished for key in attempt.keys}
+    left_out = put_off - {(attempt.table, key) for attempt in tried_again for key in attempt.keys}
+    result, once_more = BuildResult(), False
+
+    def go_through(names: Iterable[str], is_chosen: Choice) -> None:
+        nonlocal result, once_more
+        left = put_off if names is BUILD_ORDER else ()
+        done = _build_tables(pipeline, names, listing, left, is_chosen, run_id, say)
+        # What failed may have needed what comes later.
+        once_more |= bool(done.failures)
+        result = replace(done, built=result.built + done.built)
+
+    def was_built_before(state: LakeState, table: Table, key: PartitionKey) -> bool:
+        return (table.name, key) not in put_off and was_built(state, table, key)
+
+    def is_finished(_state: LakeState, table: Table, key: PartitionKey) -> bool:
+        return (table.name, key) not in put_off
+
+    def is_not_left_out(state: LakeState, table: Table, key: PartitionKey) -> bool:
+        is_in = (table.name, key) not in left_out
+        return is_in and (not without_new_dates or was_built(state, table, key))
+
+    if has_rows := holds_rows(pipeline.state(with_membership=False)):
+        go_through(BUILD_ORDER, was_built_before)
+    if not without_new_dates and (result.some_wait or not has_rows):
+        go_through(BUILD_ORDER, is_finished)
+    before = len(result.built)
+    for attempt in tried_again:
+        for half in attempt.halves:
+            go_through([attempt.table], partial(_is_among, half))
+    if once_more or len(result.built) > before:
+        go_through(BUILD_ORDER, is_not_left_out)
+    customers = TABLES["customer_landing"]
+    for key in out_of_date(pipeline.state(with_membership=False), customers, listing):
+        if key and (customers.name, key) in left_out:
+            result.failures.append(
+                f"{customers.name} {key} was left out: it was begun {_TRIES_OF_CUSTOMERS} times and"
+                " not finished. Who withdrew by its records is still in; `stedi catch-up` tries it"
+                " again."
+            )
     return result
 
 
-def _turns(state: LakeState, listing: LandingListing) -> TurnOf:
-    """A function that gives a partition's turn.
+def _may_say_who_withdrew(attempt: Attempt) -> bool:
+    """Whether customers' dates were only begun together, or one not too often by itself.
 
-    A date that takes hours, or on which the process dies each time, keeps nobody in the others who
-    withdrew: what has late objects comes after what may hold people, new dates last.
+    Where the process dies on one each time, erasure is to go on without.
     """
-    other = with_other_readings(state, listing)
-    late = {day for table in LANDING_TABLES for day in other.get(table.name, ())}
+    often = len(attempt.keys) == 1 and attempt.tries >= _TRIES_OF_CUSTOMERS
+    return attempt.table == "customer_landing" and not often
 
-    def turn_of(state: LakeState, table: Table, key: PartitionKey) -> Turn:
-        if not was_built(state, table, key):
-            return Turn.NEW
-        if not may_hold_people(state, table, key):
-            return Turn.LATE_OR_EMPTY
-        if key not in other.get(table.name, ()):
-            return Turn.HOLDS_ROWS
-        return Turn.LATE_OR_EMPTY if key in late else Turn.LEFT_OVER
 
-    return turn_of
+def _is_among(
+    keys: Collection[PartitionKey], _state: LakeState, _table: Table, key: PartitionKey
+) -> bool:
+    return key in keys
 
 
 def _build_tables(
     pipeline: Pipeline,
+    names: Iterable[str],
     listing: LandingListing,
+    put_off: Collection[tuple[str, PartitionKey]],
+    is_chosen: Choice,
     run_id: str,
     say: Callable[[str], None],
-    turn_of: TurnOf,
-    turn: Turn,
 ) -> BuildResult:
-    """Build the partitions that are out of date, of a turn and those before, table by table."""
+    """Build the partitions of tables that are out of date and chosen, table by table.
+
+    Of the others that are put off who withdrew is taken out.
+    """
     result = BuildResult()
-    for name in BUILD_ORDER:
+    for name in names:
         table = TABLES[name]
         try:
             state = pipeline.state(with_membership=table.zone != "landing")
         except StediError as error:
             assert_all_answer(pipeline)
             result.failures.append(f"{name}: {error}")
-            result.waiting.update(Turn)  # not known
+            result.some_wait = True  # not known
             continue
-        all_reasons = out_of_date(state, table, listing)
-        turns = {key: turn_of(state, table, key) for key in all_reasons}
-        reasons = {key: why for key, why in all_reasons.items() if turns[key] <= turn}
-        result.waiting.update(later for later in turns.values() if later > turn)
+        stale = out_of_date(state, table, listing)
+        pipeline.end_attempts(table, stale)
+        reasons = {key: why for key, why in stale.items() if is_chosen(state, table, key)}
+        result.some_wait |= reasons != stale
+        left = {key for key in stale if key not in reasons and (name, key) in put_off}
+        if left:
+            _take_out(pipeline, table, left, result)
         if reasons:
             say(f"{name}: building {_described(reasons)}")
             _build_what_can_be(pipeline, table, reasons, run_id, result)
     return result
+
+
+def _take_out(
+    pipeline: Pipeline, table: Table, keys: Collection[PartitionKey], result: BuildResult
+) -> None:
+    """Take who withdrew out of partitions, as they are, of a table past the landing zone."""
+    if table.zone == "landing":
+        return
+    try:
+        take_out(pipeline.lakehouse, pipeline.state(with_membership=False), table, keys)
+    except StediError as error:
+        assert_all_answer(pipeline)
+        result.failures.append(str(error))
 
 
 def _described(reasons: Reasons) -> str:
@@ -201,6 +235,7 @@ def _build_what_can_be(
             else:
                 line = f"{table.name} {described(group)}: {error_line(error)}"
                 result.failures.append(line.strip())
+                _take_out(pipeline, table, [*group] or [None], result)
         else:
             keys: list[PartitionKey] = [*group] or [None]
             why = {key: reasons[key] for key in keys}
@@ -279,29 +314,28 @@ def built_dates(pipeline: Pipeline, tables: Collection[Table] = LANDING_TABLES) 
 def next_runs(
     pipeline: Pipeline,
     stale: Mapping[str, Reasons],
-    recorded: RecordedRuns,
     waited: Callable[[], bool],
     left: Collection[date] = (),
 ) -> list[PlannedRun]:
-    """The runs to do next for what is out of date, in order (`in_order`).
+    """The runs to do next for what is out of date, in order.
 
     waited: asked where somebody may have to leave: whether dates went first the last time already,
-    as they would for ever while they keep landing. left: as of `plan_runs`.
+    as they would for ever while they keep landing. left: as of `plan_runs`, besides the unfinished.
     """
     readings = [table for table in LANDING_TABLES if table.name != "customer_landing"]
-    state = pipeline.state(with_membership=False)
-    people_first: Collection[date] = ()
-    if what_was_built(state, stale):
-        every = {day for reasons in stale.values() for day in reasons if day}
-        people_first = every if waited() else recorded.dates_that_failed
-    planned = plan_runs(
+    people_wait = bool(what_was_built(pipeline.state(with_membership=False), stale))
+    return plan_runs(
         stale,
         built_dates(pipeline, readings),
-        people_first=people_first,
-        left=left,
+        people_first=people_wait and waited(),
+        left={*left, *_unfinished_dates(pipeline)},
         outside=_dates_outside(pipeline, stale),
     )
-    return in_order(planned, recorded)
+
+
+def _unfinished_dates(pipeline: Pipeline) -> set[date]:
+    """The dates of which a partition of some table was begun and not finished."""
+    return {key for attempt in pipeline.attempts() for key in attempt.keys if key}
 
 
 def _dates_outside(pipeline: Pipeline, stale: Mapping[str, Reasons]) -> set[date]:
@@ -320,10 +354,10 @@ def _landing_partitions(stale: Mapping[str, Reasons]) -> set[tuple[str, date]]:
 def catch_up_without_new_dates(
     pipeline: Pipeline, run: Callable[[PlannedRun], None], say: Callable[[str], None]
 ) -> None:
-    """Do the run that brings up to date what was built before, if any of it is not.
+    """Do the run that takes out who withdrew, if anything that was built is out of date.
 
-    It is what erasure needs: new dates are left alone, so that one on which the process dies each
-    time holds up none. Arguments as of `catch_up`; StediError where some of it failed.
+    It is what erasure needs: neither new dates nor what was begun before and not finished hold it
+    up. Arguments as of `catch_up`; StediError where some of it failed.
     """
     stale, _ = find_out_of_date(pipeline)
     if what_was_built(pipeline.state(with_membership=False), stale):
@@ -336,14 +370,13 @@ def catch_up(
     pipeline: Pipeline,
     run: Callable[[PlannedRun], None],
     say: Callable[[str], None],
-    recorded_runs: Callable[[], RecordedRuns | None] = RecordedRuns,
+    with_runs_of_dates: bool = True,
 ) -> int:
     """Plan and do runs until the tables equal what has landed; how many runs it took.
 
-    run: does a run; StediError where it failed, NotRecordedError where it does none of dates. say:
-    takes lines for a person. recorded_runs: gives what is known of earlier runs; None where none is
-    recorded: then all is left to the job `catch_up`, which takes out who withdrew before it tries
-    new dates. StediError, after all is done, where runs failed.
+    run: does a run; StediError where it failed. say: takes lines for a person. with_runs_of_dates:
+    whether somebody can look at runs; else one of the job `catch_up` does it all. StediError, after
+    all is done, where runs failed.
     """
     runs, failed, were_dates, landed = 0, dict[PlannedRun, str](), False, set[tuple[str, date]]()
     again = set[PlannedRun]()  # those of the failed runs that have something else to do now
@@ -353,28 +386,22 @@ def catch_up(
             again.update(planned_run for planned_run in failed if planned_run.is_catch_up)
         landed = now
         planned = [PlannedRun()] if stale else []
-        if stale and (recorded := recorded_runs()) is not None:
-            given_up = {run.start for run in failed if run.start and run.start == run.end}
-            planned = next_runs(pipeline, stale, recorded, partial(bool, were_dates), given_up)
+        if stale and with_runs_of_dates:
+            given_up = {day for planned_run in failed for day in planned_run.days}
+            planned = next_runs(pipeline, stale, partial(bool, were_dates), given_up)
         planned = [p for p in planned if p not in failed or p in again]
         if not planned:
             break
         were_dates = not planned[-1].is_catch_up
-        while planned:
-            planned_run = planned.pop(0)
+        for planned_run in planned:
             again.discard(planned_run)
             say(f"Running {planned_run} …")
             runs += 1
             try:
                 run(planned_run)
-            except NotRecordedError:
-                recorded_runs, planned, runs = (lambda: None), [], runs - 1
             except StediError as error:
                 assert_all_answer(pipeline)
-                if len(planned_run.days) > 1:
-                    planned = [PlannedRun(day, day) for day in planned_run.days] + planned
-                else:
-                    failed[planned_run] = str(error)
+                failed[planned_run] = str(error)
             else:
                 catch_ups = {failed_run for failed_run in failed if failed_run.is_catch_up}
                 if planned_run == PlannedRun():  # it did all that they had to do

@@ -99,10 +99,12 @@ def forget(
                 "A record that landed meanwhile, or another order, named another device of the"
                 f" person: `{command}` again for its readings."
             )
-        _take_out_of_tables(lakehouse, person, catch_up_without_new_dates, problems)
+        with suppress(Exception):  # whatever it is: reported when it is tried again
+            catch_up_without_new_dates()
+        _delete_from_tables(lakehouse, person, problems)
         purge = vacuum.purge(pipeline, timedelta(0))
-        # New dates last: where one kills the process, nothing of the person is left before it.
-        _take_out_of_tables(lakehouse, person, catch_up, problems)
+        # Where a date kills the process, nothing of the person is left before it.
+        _bring_up_to_date(lakehouse, person, catch_up, problems)
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
@@ -127,8 +129,8 @@ def _find(
     """The person of an email and their devices, by tables, by objects, and by an unfinished order.
 
     A device counts where it is certain that nobody else's record names it. What cannot be read may
-    be such a record; where it had landed, the tables know it. They need not know new dates: one
-    that takes hours, or on which the process dies, keeps nobody's objects as they are.
+    be such a record; where it had landed, the tables know it. They need not know dates that take
+    hours, or on which the process dies: those keep nobody's objects as they are.
     """
     nobody = without_devices(lakehouse, email)
     with suppress(Exception):  # whatever it is: reported when it is tried again
@@ -165,17 +167,17 @@ def _nobody(taken: Taken, unread: list[str]) -> StediError:
     return StediError(text)
 
 
-def _take_out_of_tables(
-    lakehouse: Lakehouse, person: Person, build: Callable[[], object], problems: list[str]
+def _bring_up_to_date(
+    lakehouse: Lakehouse, person: Person, catch_up: Callable[[], object], problems: list[str]
 ) -> None:
     """Bring tables up to date; rows of the person that are there for all that are deleted."""
     is_up_to_date = False
     try:
-        build()
+        catch_up()
         is_up_to_date = True
     except Exception as error:  # whatever it is: it holds up no deletion
-        problems += [line for line in [error_line(error)] if line not in problems]
-    still = [name for name, rows in rows_of(lakehouse, person, []).items() if rows]
+        problems.append(error_line(error))
+    still = _delete_from_tables(lakehouse, person, problems)
     if still and is_up_to_date:
         problems.append(
             f"{', '.join(still)} held rows of the person after their landed objects were searched:"
@@ -183,11 +185,17 @@ def _take_out_of_tables(
             " form that the search does not know. Repeat this; where it says so again, look into"
             " the landed objects of the dates that the next `stedi catch-up` names."
         )
-    for name in still:
+
+
+def _delete_from_tables(lakehouse: Lakehouse, person: Person, problems: list[str]) -> list[str]:
+    """Delete the person's rows from the tables; the names of those that had any."""
+    names = [name for name, rows in rows_of(lakehouse, person, []).items() if rows]
+    for name in names:
         try:
             _delete_rows(lakehouse, TABLES[name], person)
         except StediError as error:
             problems.append(str(error))
+    return names
 
 
 @redact_engine_errors("Deleting the rows of a person")

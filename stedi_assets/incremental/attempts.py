@@ -1,0 +1,117 @@
+"""Attempts: which partitions somebody began to build and did not finish.
+
+One JSON object a table, `_stedi/attempts/<table>.json`, put before its inputs are read and deleted
+after its ledger was written: what is left is of a process that died, of a build that failed, or of
+a run that is in progress. It decides about nothing but the order in which partitions are built, and
+what erasure does without (docs/decisions/0009): what is out of date follows from the ledgers, and
+an attempt that is lost costs a try.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+
+from stedi_assets.errors import StediError
+from stedi_assets.incremental.ledger import PartitionKey
+from stedi_assets.json_text import parse_json
+from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.tables.schemas import TABLES
+
+ATTEMPTS_FOLDER = "_stedi/attempts/"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """Partitions of a table that were begun together and not finished.
+
+    number: greater than those of earlier attempts; tries: how often just these were begun.
+    """
+
+    table: str
+    number: int
+    tries: int
+    keys: frozenset[PartitionKey]
+
+    @property
+    def halves(self) -> list[frozenset[PartitionKey]]:
+        """Its partitions in two parts, by date: where the process dies on one, the other is built.
+
+        (Not each by itself: of a range that somebody only interrupted there may be hundreds.)
+        """
+        keys = sorted(self.keys, key=lambda key: key or date.min)
+        middle = (len(keys) + 1) // 2
+        return [frozenset(part) for part in (keys[:middle], keys[middle:]) if part]
+
+
+def read_attempts(store: ObjectStore) -> list[Attempt]:
+    """The attempts of all tables, longest ago first.
+
+    What S3 does not give or cannot be understood is left out: only the order follows from it.
+    """
+    found: list[Attempt] = []
+    with suppress(StediError):
+        for entry in store.objects(ATTEMPTS_FOLDER):
+            name = entry["Key"].removeprefix(ATTEMPTS_FOLDER).removesuffix(".json")
+            with suppress(StediError, ValueError, TypeError):
+                existing = store.get(entry["Key"]) if name in TABLES else None
+                for number, tries, keys in parse_json(existing[0]) if existing else ():
+                    found.append(Attempt(name, int(number), int(tries), frozenset(map(_key, keys))))
+    return sorted(found, key=lambda attempt: attempt.number)
+
+
+def begin(
+    store: ObjectStore, attempts: Sequence[Attempt], table: str, keys: Iterable[PartitionKey]
+) -> list[Attempt]:
+    """Keep that partitions of a table are begun; all attempts, these being the last."""
+    begun = frozenset(keys)
+    tries = sum(attempt.tries for attempt in attempts if _is_of(attempt, table, begun))
+    number = max((attempt.number for attempt in attempts), default=0)
+    left = [*_without(attempts, table, begun), Attempt(table, number + 1, tries + 1, begun)]
+    return _kept(store, left, table)
+
+
+def end(
+    store: ObjectStore, attempts: Sequence[Attempt], table: str, keys: Iterable[PartitionKey]
+) -> list[Attempt]:
+    """Keep that partitions of a table are built; the attempts that are left."""
+    left = _without(attempts, table, frozenset(keys))
+    return left if left == list(attempts) else _kept(store, left, table)
+
+
+def _is_of(attempt: Attempt, table: str, keys: frozenset[PartitionKey]) -> bool:
+    return (attempt.table, attempt.keys) == (table, keys)
+
+
+def _without(
+    attempts: Iterable[Attempt], table: str, keys: frozenset[PartitionKey]
+) -> list[Attempt]:
+    """The attempts without partitions of a table; what is left of one was not tried by itself."""
+    left: list[Attempt] = []
+    for attempt in attempts:
+        rest = attempt.keys - keys if attempt.table == table else attempt.keys
+        if rest == attempt.keys:
+            left.append(attempt)
+        elif rest:
+            left.append(Attempt(table, attempt.number, 0, rest))
+    return left
+
+
+def _kept(store: ObjectStore, attempts: list[Attempt], table: str) -> list[Attempt]:
+    """The attempts, those of a table kept; where S3 does not take them only the order is lost."""
+    path = f"{ATTEMPTS_FOLDER}{table}.json"
+    kept = [
+        [attempt.number, attempt.tries, sorted(str(key or "all") for key in attempt.keys)]
+        for attempt in attempts
+        if attempt.table == table
+    ]
+    with suppress(StediError):
+        if kept:
+            store.put_json(path, kept)
+        else:
+            store.delete([path])
+    return attempts
+
+
+def _key(text: str) -> PartitionKey:
+    return None if text == "all" else date.fromisoformat(text)
