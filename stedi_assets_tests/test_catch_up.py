@@ -23,6 +23,7 @@ from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up, find_out_of_date
 from stedi_assets.lakehouse.object_store import ObjectStore
+from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams
@@ -343,6 +344,26 @@ def test_who_withdrew_leaves_an_unfinished_partition_with_a_file_that_was_writte
     build_out_of_date(lake.pipeline, without_new_dates=True)
     for name, rows in lake.expected().items():
         assert "landing" in name or not lake.table(name) - rows, name
+
+
+def test_who_withdrew_leaves_unfinished_partitions_that_are_too_much_together(lake, monkeypatch):
+    three_days(lake)
+    replace = Lakehouse.replace
+
+    def dies_of_many(self, table, frame, days, *more, **named):
+        if table.name == "accelerometer_trusted" and len(days) > 1:
+            raise seams.Killed
+        return replace(self, table, frame, days, *more, **named)
+
+    monkeypatch.setattr(Lakehouse, "replace", dies_of_many)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    with pytest.raises(seams.Killed):
+        build_out_of_date(lake.pipeline)
+    assert build_out_of_date(lake.pipeline, without_new_dates=True).failures == []
+    for name, rows in lake.expected().items():
+        assert "landing" in name or not lake.table(name) - rows, name
+    build_out_of_date(lake.pipeline)
+    assert lake.differences() == {}
 
 
 def test_pairs_of_a_device_that_another_claims_leave_an_unfinished_partition(lake, monkeypatch):

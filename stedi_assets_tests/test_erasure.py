@@ -26,6 +26,7 @@ from stedi_assets.cli.main import main
 from stedi_assets.defs import liveness
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import lake_state_reader
+from stedi_assets.incremental.attempts import begin, read_attempts
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up_without_new_dates
 from stedi_assets.lakehouse import local_files
@@ -563,6 +564,16 @@ def test_a_partition_on_which_the_process_dies_keeps_nobody_in_any_object(
     assert len(said) == ((command, table) == ("erase", "customer_landing"))
     where = [""] if command == "forget" else ["trusted", "curated"]
     assert "p1@example.com" not in everything_in(lake, *where)
+
+
+def test_customers_dates_that_were_begun_together_twice_are_not_left_out(lake):
+    three_days(lake)
+    lake.put(landed("customer", DATES[1], "withdrawn", person(1, 1, None)))
+    lake.put(landed("customer", DATES[2], "granted", person(3, 0, T0)))
+    for _ in range(2):
+        begin(lake.lake, read_attempts(lake.lake), "customer_landing", DATES[1:])
+    assert erase_in_this_process(lake) == []
+    assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
 
 
 def forget_in_this_process(lake) -> None:

@@ -12,6 +12,7 @@ from stedi_assets.defs import liveness, sensors
 from stedi_assets.defs.sensors import MAX_PERIODS, ROUNDS, WORK_TAG, is_quiet, ranges_to_list
 from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs
+from stedi_assets.incremental.attempts import begin, read_attempts
 from stedi_assets.incremental.membership import MEMBERSHIP_PATH
 from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.landing.events import LandingEvents
@@ -395,6 +396,20 @@ def test_late_objects_that_fail_beside_a_new_date_are_given_up_in_the_end(
         tick(lake, instance)
     dates = [f"all tables for {DATES[2] + timedelta(n)}" for n in (0, 2)]
     assert requested == [*dates, *3 * ["the job catch_up"]]
+
+
+def test_what_a_run_did_not_finish_makes_the_next_one_other_work(new_lake, instance):
+    """It is tried in smaller parts: else the sensor would give up before all were tried."""
+    lake = new_lake(quiet_seconds="0")
+    three_days(lake)
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    works = []
+    for together in (DATES[:3], DATES[:2], DATES[:1], DATES[:1]):
+        begin(lake.lake, read_attempts(lake.lake), "accelerometer_trusted", together)
+        (request,) = tick(lake, instance).run_requests
+        works.append(request.tags[WORK_TAG])
+    assert len(set(works)) == 3
+    assert works[-1] == works[-2]
 
 
 def test_a_date_that_fails_keeps_none_waiting_on_which_objects_keep_landing(
