@@ -366,6 +366,26 @@ def test_who_withdrew_leaves_unfinished_partitions_that_are_too_much_together(la
     assert lake.differences() == {}
 
 
+@pytest.mark.parametrize("name", ["customer_trusted", "customers_curated"])
+def test_who_withdrew_leaves_a_table_without_dates_that_cannot_be_built(lake, monkeypatch, name):
+    three_days(lake)
+    write = lake.pipeline.write
+
+    def failing(table, *arguments):
+        if table.name == name:
+            raise StediError(f"{name} cannot be written")
+        return write(table, *arguments)
+
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    with monkeypatch.context() as patch:
+        patch.setattr(lake.pipeline, "write", failing)
+        assert build_out_of_date(lake.pipeline).failures
+        for one in (name, "accelerometer_trusted", "machine_learning_curated"):
+            assert lake.table(one) == lake.expected()[one]
+    lake.catch_up()
+    assert lake.differences() == {}
+
+
 def test_pairs_of_a_device_that_another_claims_leave_an_unfinished_partition(lake, monkeypatch):
     three_days(lake)
     unfinished(lake, monkeypatch, "machine_learning_curated", DATES[1])

@@ -18,7 +18,7 @@ import dagster as dg
 from dagster._core.scheduler.instigation import InstigatorType, TickStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
-from stedi_assets.defs.jobs import partition_keys
+from stedi_assets.defs.jobs import RANGE_TAGS
 from stedi_assets.defs.table_checks import newest_ingest_date_is_recent
 from stedi_assets.errors import StediError
 from stedi_assets.settings import load_settings
@@ -144,7 +144,7 @@ def failed_runs(instance: dg.DagsterInstance, cursor: AlertsCursor) -> Iterator[
 
 
 def _of_run(run: dg.DagsterRun, event: dg.DagsterEvent | None) -> Alert:
-    keys = partition_keys(run)
+    keys = _partition_keys(run)
     dates = f" of {' to '.join(dict.fromkeys(keys))}" if keys else ""
     lines = [f"Run {run.run_id} of job {run.job_name} failed."]
     data = event.event_specific_data if event else None
@@ -156,6 +156,13 @@ def _of_run(run: dg.DagsterRun, event: dg.DagsterEvent | None) -> Alert:
         lines.append(event.message.splitlines()[0][:300])
     lines.append("Its log in the Dagster UI says more; STEDI runs are tried again by the sensor.")
     return Alert(f"a run failed{dates} ({run.job_name})", "\n".join(lines))
+
+
+def _partition_keys(run: dg.DagsterRun) -> tuple[str, str] | None:
+    """The first and the last partition key of a run; None where it has none."""
+    one = run.tags.get("dagster/partition")
+    first, last = (run.tags.get(tag, one) for tag in RANGE_TAGS)
+    return (first, last) if first and last else None
 
 
 def _own_errors(error: Any) -> list[str]:

@@ -34,7 +34,6 @@ _MEMBERS = {
 Checked = dict[str, list[dg.AssetCheckEvaluation] | StediError]
 # What a run does is in the instance; on the terminal only what is wrong.
 QUIET = {"loggers": {"console": {"config": {"log_level": "WARNING"}}}}
-_PARTITION_TAG = "dagster/partition"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 
 lakehouse = dg.define_asset_job(
@@ -192,13 +191,6 @@ def run_arguments(run: PlannedRun) -> dict[str, Any]:
         return {"partition_key": run.start.isoformat()}
     days = (run.start.isoformat(), run.end.isoformat())
     return {"tags": dict(zip(RANGE_TAGS, days, strict=True))}
-
-
-def partition_keys(run: dg.DagsterRun) -> tuple[str, str] | None:
-    """The first and the last partition key of a run; None where it has none."""
-    one = run.tags.get(_PARTITION_TAG)
-    first, last = (run.tags.get(tag, one) for tag in RANGE_TAGS)
-    return (first, last) if first and last else None
 
 
 def run_here(defs: dg.Definitions, instance: dg.DagsterInstance) -> Callable[[PlannedRun], None]:

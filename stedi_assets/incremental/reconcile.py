@@ -106,42 +106,29 @@ def build_out_of_date(
     left_out = put_off - {(attempt.table, key) for attempt in tried_again for key in attempt.keys}
     result, once_more = BuildResult(), False
 
-    def go_through(names: Iterable[str], is_chosen: Choice) -> None:
+    def go_through(
+        is_chosen: Choice,
+        names: Iterable[str] = BUILD_ORDER,
+        others: Collection[tuple[str, PartitionKey]] = put_off,
+    ) -> None:
         nonlocal result, once_more
-        left = put_off if names is BUILD_ORDER else ()
-        done = _build_tables(pipeline, names, listing, left, is_chosen, run_id, say)
+        done = _build_tables(pipeline, names, listing, others, is_chosen, run_id, say)
         # What failed may have needed what comes later.
         once_more |= bool(done.failures)
         result = replace(done, built=result.built + done.built)
 
-    def was_built_before(state: LakeState, table: Table, key: PartitionKey) -> bool:
-        return (table.name, key) not in put_off and was_built(state, table, key)
-
-    def is_finished(_state: LakeState, table: Table, key: PartitionKey) -> bool:
-        return (table.name, key) not in put_off
-
-    def is_not_left_out(state: LakeState, table: Table, key: PartitionKey) -> bool:
-        is_in = (table.name, key) not in left_out
-        return is_in and (not without_new_dates or was_built(state, table, key))
-
     if has_rows := holds_rows(pipeline.state(with_membership=False)):
-        go_through(BUILD_ORDER, was_built_before)
+        go_through(_all_but(put_off, built_before=True))
     if not without_new_dates and (result.some_wait or not has_rows):
-        go_through(BUILD_ORDER, is_finished)
+        go_through(_all_but(put_off))
     before = len(result.built)
     for attempt in tried_again:
         for half in attempt.halves:
-            go_through([attempt.table], partial(_is_among, half))
+            go_through(partial(_is_among, half), [attempt.table], others=())
     if once_more or len(result.built) > before:
-        go_through(BUILD_ORDER, is_not_left_out)
-    customers = TABLES["customer_landing"]
-    for key in out_of_date(pipeline.state(with_membership=False), customers, listing):
-        if key and (customers.name, key) in left_out:
-            result.failures.append(
-                f"{customers.name} {key} was left out: it was begun {_TRIES_OF_CUSTOMERS} times and"
-                " not finished. Who withdrew by its records is still in; `stedi catch-up` tries it"
-                " again."
-            )
+        go_through(_all_but(left_out, built_before=without_new_dates))
+    if left_out:
+        result.failures += _customers_left_out(pipeline, listing, left_out)
     return result
 
 
@@ -154,6 +141,32 @@ def _may_say_who_withdrew(attempt: Attempt) -> bool:
     return attempt.table == "customer_landing" and not often
 
 
+def _customers_left_out(
+    pipeline: Pipeline, listing: LandingListing, left_out: Collection[tuple[str, PartitionKey]]
+) -> list[str]:
+    """A line for each of customers' dates that is out of date and left out."""
+    customers = TABLES["customer_landing"]
+    stale = out_of_date(pipeline.state(with_membership=False), customers, listing)
+    return [
+        f"{customers.name} {key} was left out: it was begun {_TRIES_OF_CUSTOMERS} times and not"
+        " finished. Who withdrew by its records is still in; `stedi catch-up` tries it again."
+        for key in stale
+        if (customers.name, key) in left_out
+    ]
+
+
+def _all_but(
+    left_out: Collection[tuple[str, PartitionKey]], *, built_before: bool = False
+) -> Choice:
+    """Chooses every partition but some; built_before: of those that were built before."""
+
+    def is_chosen(state: LakeState, table: Table, key: PartitionKey) -> bool:
+        is_in = (table.name, key) not in left_out
+        return is_in and (not built_before or was_built(state, table, key))
+
+    return is_chosen
+
+
 def _is_among(
     keys: Collection[PartitionKey], _state: LakeState, _table: Table, key: PartitionKey
 ) -> bool:
@@ -164,14 +177,14 @@ def _build_tables(
     pipeline: Pipeline,
     names: Iterable[str],
     listing: LandingListing,
-    put_off: Collection[tuple[str, PartitionKey]],
+    others: Collection[tuple[str, PartitionKey]],
     is_chosen: Choice,
     run_id: str,
     say: Callable[[str], None],
 ) -> BuildResult:
     """Build the partitions of tables that are out of date and chosen, table by table.
 
-    Of the others that are put off who withdrew is taken out.
+    others: of these who withdrew is taken out, where they are out of date and not chosen.
     """
     result = BuildResult()
     for name in names:
@@ -187,7 +200,7 @@ def _build_tables(
         pipeline.end_attempts(table, stale)
         reasons = {key: why for key, why in stale.items() if is_chosen(state, table, key)}
         result.some_wait |= reasons != stale
-        left = {key for key in stale if key not in reasons and (name, key) in put_off}
+        left = {key for key in stale if key not in reasons and (name, key) in others}
         if left:
             _take_out(pipeline, table, left, result)
         if reasons:
