@@ -45,15 +45,22 @@ def test_whichever_dates_kill_the_process_each_time_all_others_are_built(lake, c
         assert {key for attempt in read_attempts(lake.lake) for key in attempt.keys} == bad
 
 
-def test_tries_are_of_just_these_partitions(lake):
+def test_tries_are_how_often_any_of_the_partitions_was_begun(lake):
     first, second, third = DATES[:3]
     for keys in ([first, second, third], [first], [first], [second]):
         begin(lake.lake, read_attempts(lake.lake), TABLE, keys)
     begin(lake.lake, read_attempts(lake.lake), "customer_trusted", [None])
     tried = [(a.table, sorted(map(str, a.keys)), a.tries) for a in read_attempts(lake.lake)]
     assert tried == [
-        (TABLE, [str(third)], 0),
-        (TABLE, [str(first)], 2),
-        (TABLE, [str(second)], 1),
+        (TABLE, [str(third)], 1),
+        (TABLE, [str(first)], 3),
+        (TABLE, [str(second)], 2),
         ("customer_trusted", ["None"], 1),
     ]
+
+
+@pytest.mark.parametrize("number", ["9223372036854775807", "1e308", "-1", "true"])
+def test_numbers_that_nobody_wrote_do_not_keep_others_from_being_noted(lake, number):
+    lake.lake.put(f"{ATTEMPTS_FOLDER}customer_trusted.json", f"[[{number},1,[]]]".encode())
+    begin(lake.lake, read_attempts(lake.lake), TABLE, DATES[:1])
+    assert [attempt.table for attempt in read_attempts(lake.lake)] == [TABLE]

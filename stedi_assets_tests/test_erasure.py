@@ -576,6 +576,16 @@ def test_customers_dates_that_were_begun_together_twice_are_not_left_out(lake):
     assert "p1@example.com" not in everything_in(lake, "trusted", "curated")
 
 
+def test_forget_removes_what_named_the_person_in_a_date_that_could_only_be_built_last(lake):
+    friend = json.loads(person(2, 1, T0)) | {"customerName": "friend of p1@example.com"}
+    lake.put(landed("customer", DATES[0], "f", compact(friend)))
+    three_days(lake)
+    for _ in range(2):
+        begin(lake.lake, read_attempts(lake.lake), "customer_landing", DATES[:1])
+    forget_in_this_process(lake)
+    assert "p1@example.com" not in everything_in(lake, "")
+
+
 def forget_in_this_process(lake) -> None:
     """`stedi forget` of person 1; Dagster, which a dying step does not end, left out."""
 

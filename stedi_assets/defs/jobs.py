@@ -51,7 +51,7 @@ class WhatToBuild(dg.Config):
     without_new_dates: bool = Field(
         default=False,
         description="Only what was built before: where somebody who withdrew may be. What was begun"
-        " and not finished is not built, but who withdrew is taken out of it. The landing sensor"
+        " and not finished is not built, but emptied where they may be in it. The landing sensor"
         " and `stedi catch-up` run this before new dates that keep landing; so does erasure.",
     )
 

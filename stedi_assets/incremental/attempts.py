@@ -2,14 +2,14 @@
 
 One JSON object a table, `_stedi/attempts/<table>.json`, put before its inputs are read and deleted
 after its ledger was written: what is left is of a process that died, of a build that failed, or of
-a run that is in progress. It decides about nothing but the order in which partitions are built, and
-what erasure does without (docs/decisions/0009): what is out of date follows from the ledgers, and
-an attempt that is lost costs a try.
+a run that is in progress. It decides about nothing but when partitions are built, and which are
+emptied until then (docs/decisions/0009): what is out of date follows from the ledgers, and an
+attempt that is lost costs a try.
 """
 
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from stedi_assets.errors import StediError
@@ -19,13 +19,14 @@ from stedi_assets.lakehouse.object_store import ObjectStore
 from stedi_assets.tables.schemas import TABLES
 
 ATTEMPTS_FOLDER = "_stedi/attempts/"
+_LARGEST = 2**53  # a number that every reader of JSON knows exactly
 
 
 @dataclass(frozen=True)
 class Attempt:
     """Partitions of a table that were begun together and not finished.
 
-    number: greater than those of earlier attempts; tries: how often just these were begun.
+    number: greater than those of earlier attempts; tries: how often any of these was begun.
     """
 
     table: str
@@ -53,10 +54,12 @@ def read_attempts(store: ObjectStore) -> list[Attempt]:
     with suppress(StediError):
         for entry in store.objects(ATTEMPTS_FOLDER):
             name = entry["Key"].removeprefix(ATTEMPTS_FOLDER).removesuffix(".json")
-            with suppress(StediError, ValueError, TypeError):
+            with suppress(StediError, ValueError, TypeError, OverflowError):
                 existing = store.get(entry["Key"]) if name in TABLES else None
                 for number, tries, keys in parse_json(existing[0]) if existing else ():
-                    found.append(Attempt(name, int(number), int(tries), frozenset(map(_key, keys))))
+                    attempt = Attempt(name, int(number), int(tries), frozenset(map(_key, keys)))
+                    if attempt.keys and 0 <= attempt.number + attempt.tries < _LARGEST:
+                        found.append(attempt)
     return sorted(found, key=lambda attempt: attempt.number)
 
 
@@ -65,7 +68,8 @@ def begin(
 ) -> list[Attempt]:
     """Keep that partitions of a table are begun; all attempts, these being the last."""
     begun = frozenset(keys)
-    tries = sum(attempt.tries for attempt in attempts if _is_of(attempt, table, begun))
+    of_these = [a.tries for a in attempts if a.table == table and a.keys & begun]
+    tries = max(of_these, default=0)
     number = max((attempt.number for attempt in attempts), default=0)
     left = [*_without(attempts, table, begun), Attempt(table, number + 1, tries + 1, begun)]
     return _kept(store, left, table)
@@ -79,22 +83,12 @@ def end(
     return left if left == list(attempts) else _kept(store, left, table)
 
 
-def _is_of(attempt: Attempt, table: str, keys: frozenset[PartitionKey]) -> bool:
-    return (attempt.table, attempt.keys) == (table, keys)
-
-
 def _without(
     attempts: Iterable[Attempt], table: str, keys: frozenset[PartitionKey]
 ) -> list[Attempt]:
-    """The attempts without partitions of a table; what is left of one was not tried by itself."""
-    left: list[Attempt] = []
-    for attempt in attempts:
-        rest = attempt.keys - keys if attempt.table == table else attempt.keys
-        if rest == attempt.keys:
-            left.append(attempt)
-        elif rest:
-            left.append(Attempt(table, attempt.number, 0, rest))
-    return left
+    """The attempts without partitions of a table."""
+    left = [replace(a, keys=a.keys - keys) if a.table == table else a for a in attempts]
+    return [attempt for attempt in left if attempt.keys]
 
 
 def _kept(store: ObjectStore, attempts: list[Attempt], table: str) -> list[Attempt]:

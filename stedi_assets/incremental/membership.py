@@ -22,7 +22,7 @@ from stedi_assets.incremental.rollups import (
 from stedi_assets.json_text import parse_json
 from stedi_assets.lakehouse.tables import Lakehouse, Logs
 from stedi_assets.spark.errors import redact_engine_errors
-from stedi_assets.tables.rules import consent, consents, current_records, device_owners
+from stedi_assets.tables.rules import consent, consents, current_records, device_owners, since
 from stedi_assets.tables.schemas import LANDING_TABLES
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ def _sets(
     curated = trusted.join(with_readings, "email", "left_semi")
     # Each device with those of its claimants who are in, and whether it is theirs alone.
     owners = device_owners(current, curated).select("serialNumber", F.lit(True).alias("sole"))
-    claims = curated.select("serialNumber", F.col("email").alias("user"))
+    claimant = F.concat("email", F.lit(" "), since(consent_scope).cast("string"))
+    claims = curated.select("serialNumber", claimant.alias("user"))
     claimed = devices.join(claims.join(owners, "serialNumber", "left"), "serialNumber", "inner")
     nowhere = F.lit(None).cast("date").alias("ingest_date")
     members = {

@@ -41,7 +41,7 @@ from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
-from stedi_assets.tables.schemas import TABLES, Table
+from stedi_assets.tables.schemas import TABLES, Table, tables_of_people
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -224,8 +224,8 @@ class Pipeline:
         changed = [t for t in upstream if self.lakehouse.log(t) != state.logs[t.name]]
         if not unchanged or changed:
             # Membership may depend on tables that are not upstream, and whoever reads anew after
-            # a refusal needs ledgers that fit the logs.
-            self.refresh()
+            # a refusal needs ledgers that fit the logs. (What this process has begun it still has.)
+            self._reader.refresh()
         if unchanged and changed:
             now, then = inputs_of(self.state(), table), inputs_of(state, table)
             unchanged = all(now.get(key) == then.get(key) for key in keys)
@@ -353,7 +353,7 @@ def _inputs(table: Table, batch: Batch, sound: bool) -> dict[PartitionKey, Input
         wanted = {key: {**inputs, "upstream files": "others"} for key, inputs in wanted.items()}
     # Membership follows from the landing tables. Where a table of people was behind these, the
     # rows do not: the entry says so, and never matches.
-    for name in _tables_of_people(table):
+    for name in tables_of_people(table):
         if out_of_date(batch.state, TABLES[name]):
             behind = f"behind {batch.state.identity(name, None)}"
             return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
@@ -363,9 +363,3 @@ def _inputs(table: Table, batch: Batch, sound: bool) -> dict[PartitionKey, Input
 def _text_bytes(landed_object: LandedObject) -> int:
     """About how much text an object holds."""
     return landed_object.size * (_GZIP_RATIO if landed_object.is_gzipped else 1)
-
-
-def _tables_of_people(table: Table) -> set[str]:
-    """The unpartitioned tables that a table is made of, directly or not."""
-    direct = {name for name in table.upstream if not TABLES[name].partitioned}
-    return direct.union(*(_tables_of_people(TABLES[name]) for name in direct))

@@ -28,8 +28,8 @@ class PlannedRun:
 
     That builds whatever is out of date, of any table and date, in one run; without_new_dates just
     what was built before (`was_built`), where somebody may be who withdrew. What was begun before
-    and not finished (`attempts`) it does not build, customers' records apart: who withdrew is taken
-    out of that.
+    and not finished (`attempts`) it does not build, customers' records apart: it is emptied where
+    they may be in it.
     """
 
     start: date | None = None

@@ -3,7 +3,7 @@
 A failure does not stop the rest: everything else is built, then the failures are reported.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import date
@@ -11,6 +11,7 @@ from functools import partial
 
 from stedi_assets.errors import StediError
 from stedi_assets.incremental.attempts import Attempt
+from stedi_assets.incremental.empty import empty
 from stedi_assets.incremental.ledger import Ledger, PartitionKey
 from stedi_assets.incremental.partition_inputs import LakeState
 from stedi_assets.incremental.pipeline import InputsChangedError, Pipeline
@@ -25,17 +26,23 @@ from stedi_assets.incremental.planner import (
     was_built,
     what_was_built,
 )
-from stedi_assets.incremental.take_out import take_out
 from stedi_assets.lakehouse.dates import described
 from stedi_assets.lakehouse.delta_log import THREADS, TableLog
 from stedi_assets.landing.listing import LandingListing, list_landing
 from stedi_assets.settings import today
 from stedi_assets.spark.errors import error_line, redact_engine_errors, shown_key
-from stedi_assets.tables.schemas import BUILD_ORDER, LANDING_TABLES, TABLES, Table
+from stedi_assets.tables.schemas import (
+    BUILD_ORDER,
+    LANDING_TABLES,
+    TABLES,
+    TABLES_OF_PEOPLE,
+    Table,
+    tables_of_people,
+)
 
 WRITE_ATTEMPTS = 3
-# After so many of a date's customers alone erasure does without them.
-_TRIES_OF_CUSTOMERS = 2
+# What was begun less often and not finished may just have been interrupted.
+_MANY_TRIES = 2
 
 
 # Whether a partition of a table is to be built now.
@@ -93,51 +100,57 @@ def build_out_of_date(
     """Build whatever is out of date, table by table, each table in one commit.
 
     What was built before comes first, then new dates, and last what was begun before and not
-    finished, in parts: where the process dies on it again, it holds up nothing else. Who withdrew
-    is taken out of that at once.
+    finished, in parts: where the process dies on it again, it holds up nothing else. Where somebody
+    who withdrew may be in what is not built, it is emptied until it is: what fails at once, what
+    was not finished from the second try on, or with `without_new_dates`.
 
     say: takes a line about what is built and why; without_new_dates: as of `PlannedRun`. What could
     not be built is in the result; StediError where S3 or the engine does not answer.
     """
     listing = _refreshed(pipeline, verify_files=True)
-    unfinished = pipeline.attempts()
+    unfinished = [attempt for attempt in pipeline.attempts() if _is_put_off(attempt)]
     tried_again = [a for a in unfinished if not without_new_dates or _may_say_who_withdrew(a)]
     put_off = {(attempt.table, key) for attempt in unfinished for key in attempt.keys}
     left_out = put_off - {(attempt.table, key) for attempt in tried_again for key in attempt.keys}
-    result, once_more = BuildResult(), False
+    tried = [a for a in unfinished if without_new_dates or a.tries >= _MANY_TRIES]
+    emptied = {(attempt.table, key) for attempt in tried for key in attempt.keys}
+    builder = _Builder(pipeline, listing, run_id, say, emptied)
+    once_more = False
 
-    def go_through(
-        is_chosen: Choice,
-        names: Iterable[str] = BUILD_ORDER,
-        others: Collection[tuple[str, PartitionKey]] = put_off,
-    ) -> None:
-        nonlocal result, once_more
-        done = _build_tables(pipeline, names, listing, others, is_chosen, run_id, say)
+    def go_through(is_chosen: Choice, table: str | None = None) -> None:
+        nonlocal once_more
+        builder.go_through(is_chosen, table)
         # What failed may have needed what comes later.
-        once_more |= bool(done.failures)
-        result = replace(done, built=result.built + done.built)
+        once_more |= bool(builder.result.failures)
 
     if has_rows := holds_rows(pipeline.state(with_membership=False)):
         go_through(_all_but(put_off, built_before=True))
-    if not without_new_dates and (result.some_wait or not has_rows):
+    if not without_new_dates and (builder.result.some_wait or not has_rows):
         go_through(_all_but(put_off))
-    before = len(result.built)
+    before = len(builder.result.built)
     for attempt in tried_again:
         for half in attempt.halves:
-            go_through(partial(_is_among, half), [attempt.table], others=())
-    if once_more or len(result.built) > before:
+            go_through(partial(_is_among, half), attempt.table)
+    if once_more or len(builder.result.built) > before:
         go_through(_all_but(left_out, built_before=without_new_dates))
+    result = builder.result
     if left_out:
         result.failures += _customers_left_out(pipeline, listing, left_out)
     return result
 
 
+def _is_put_off(attempt: Attempt) -> bool:
+    """Whether what was not finished is built last: a table of people, for which others wait, only
+    from the second try on."""
+    return attempt.table not in TABLES_OF_PEOPLE or attempt.tries >= _MANY_TRIES
+
+
 def _may_say_who_withdrew(attempt: Attempt) -> bool:
-    """Whether customers' dates were only begun together, or one not too often by itself.
+    """Whether it is of customers' dates, and not of a single one that was tried too often.
 
     Where the process dies on one each time, erasure is to go on without.
     """
-    often = len(attempt.keys) == 1 and attempt.tries >= _TRIES_OF_CUSTOMERS
+    often = len(attempt.keys) == 1 and attempt.tries >= _MANY_TRIES
     return attempt.table == "customer_landing" and not often
 
 
@@ -148,7 +161,7 @@ def _customers_left_out(
     customers = TABLES["customer_landing"]
     stale = out_of_date(pipeline.state(with_membership=False), customers, listing)
     return [
-        f"{customers.name} {key} was left out: it was begun {_TRIES_OF_CUSTOMERS} times and not"
+        f"{customers.name} {key} was left out: it was begun {_MANY_TRIES} times or more and not"
         " finished. Who withdrew by its records is still in; `stedi catch-up` tries it again."
         for key in stale
         if (customers.name, key) in left_out
@@ -173,53 +186,85 @@ def _is_among(
     return key in keys
 
 
-def _build_tables(
-    pipeline: Pipeline,
-    names: Iterable[str],
-    listing: LandingListing,
-    others: Collection[tuple[str, PartitionKey]],
-    is_chosen: Choice,
-    run_id: str,
-    say: Callable[[str], None],
-) -> BuildResult:
-    """Build the partitions of tables that are out of date and chosen, table by table.
+@dataclass
+class _Builder:
+    """Builds the partitions that are out of date and chosen, table by table.
 
-    others: of these who withdrew is taken out, where they are out of date and not chosen.
+    listing, run_id, say: as of `build_out_of_date`; emptied: partitions, by table, that are emptied
+    where they are not chosen and may hold who withdrew; result: what was built in all, and the rest
+    of the last time.
     """
-    result = BuildResult()
-    for name in names:
-        table = TABLES[name]
+
+    pipeline: Pipeline
+    listing: LandingListing
+    run_id: str
+    say: Callable[[str], None]
+    emptied: Collection[tuple[str, PartitionKey]]
+    result: BuildResult = field(default_factory=BuildResult)
+
+    def go_through(self, is_chosen: Choice, only: str | None = None) -> None:
+        """Build chosen partitions of all tables, and empty others; or build of one table only."""
+        self.result = BuildResult(self.result.built)
+        for name in [only] if only else BUILD_ORDER:
+            table = TABLES[name]
+            try:
+                state = self.pipeline.state(with_membership=table.zone != "landing")
+            except StediError as error:
+                assert_all_answer(self.pipeline)
+                self.result.failures.append(f"{name}: {error}")
+                self.result.some_wait = True  # not known
+                continue
+            stale = out_of_date(state, table, self.listing)
+            self.pipeline.end_attempts(table, stale)
+            # Who was in when a table of people was built need not be in now.
+            waits = any(out_of_date(state, TABLES[people]) for people in tables_of_people(table))
+            chosen = (k for k in stale if not waits and is_chosen(state, table, k))
+            reasons = {key: stale[key] for key in chosen}
+            self.result.some_wait |= reasons != stale
+            if not only:
+                left = stale.keys() - reasons.keys()
+                self._empty(table, {k for k in left if waits or (name, k) in self.emptied})
+            if reasons:
+                self.say(f"{name}: building {_described(reasons)}")
+                self._build(table, reasons)
+
+    def _build(self, table: Table, reasons: Reasons) -> None:
+        """Build all partitions at once; where that fails, each by itself."""
+        pipeline = self.pipeline
+        before = pipeline.lakehouse.log(table), pipeline.ledger(table)
+        days = sorted(day for day in reasons if day)
+        groups: list[list[date]] = [days]
+        while groups:
+            group = groups.pop(0)
+            try:
+                log = build(pipeline, table, group or None, self.run_id)
+            except Exception as error:  # whatever it is, it holds up no other date, nor privacy
+                assert_all_answer(pipeline)
+                if len(group) > 1:
+                    groups = [[day] for day in group] + groups
+                else:
+                    line = f"{table.name} {described(group)}: {error_line(error)}"
+                    self.result.failures.append(line.strip())
+                    self._empty(table, [*group] or [None])
+            else:
+                keys: list[PartitionKey] = [*group] or [None]
+                why = {key: reasons[key] for key in keys}
+                ledger = pipeline.ledger(table)
+                self.result.built.append(BuiltTable(table, why, log, ledger, *before))
+
+    def _empty(self, table: Table, keys: Collection[PartitionKey]) -> None:
+        """Empty partitions, of a table past the landing zone, where who withdrew may be in them."""
+        if table.zone == "landing" or not keys:
+            return
         try:
-            state = pipeline.state(with_membership=table.zone != "landing")
+            emptied = empty(self.pipeline, table, keys)
         except StediError as error:
-            assert_all_answer(pipeline)
-            result.failures.append(f"{name}: {error}")
-            result.some_wait = True  # not known
-            continue
-        stale = out_of_date(state, table, listing)
-        pipeline.end_attempts(table, stale)
-        reasons = {key: why for key, why in stale.items() if is_chosen(state, table, key)}
-        result.some_wait |= reasons != stale
-        left = {key for key in stale if key not in reasons and (name, key) in others}
-        if left:
-            _take_out(pipeline, table, left, result)
-        if reasons:
-            say(f"{name}: building {_described(reasons)}")
-            _build_what_can_be(pipeline, table, reasons, run_id, result)
-    return result
-
-
-def _take_out(
-    pipeline: Pipeline, table: Table, keys: Collection[PartitionKey], result: BuildResult
-) -> None:
-    """Take who withdrew out of partitions, as they are, of a table past the landing zone."""
-    if table.zone == "landing":
-        return
-    try:
-        take_out(pipeline.lakehouse, pipeline.state(with_membership=False), table, keys)
-    except StediError as error:
-        assert_all_answer(pipeline)
-        result.failures.append(str(error))
+            assert_all_answer(self.pipeline)
+            self.result.failures.append(str(error))
+            return
+        if emptied:
+            which = described([key for key in emptied if key]) or "it"
+            self.say(f"{table.name}: emptied {which} until it is built: who withdrew may be in it")
 
 
 def _described(reasons: Reasons) -> str:
@@ -228,31 +273,6 @@ def _described(reasons: Reasons) -> str:
     counts = {why: list(reasons.values()).count(why) for why in sorted(set(reasons.values()))}
     why = "; ".join(f"{reason} ({count})" if days else reason for reason, count in counts.items())
     return f"{described(days) if days else 'it'}: {why}"
-
-
-def _build_what_can_be(
-    pipeline: Pipeline, table: Table, reasons: Reasons, run_id: str, result: BuildResult
-) -> None:
-    """Build all partitions at once; where that fails, each by itself."""
-    before = pipeline.lakehouse.log(table), pipeline.ledger(table)
-    days = sorted(day for day in reasons if day)
-    groups: list[list[date]] = [days]
-    while groups:
-        group = groups.pop(0)
-        try:
-            log = build(pipeline, table, group or None, run_id)
-        except Exception as error:  # whatever it is, it holds up no other date, nor privacy
-            assert_all_answer(pipeline)
-            if len(group) > 1:
-                groups = [[day] for day in group] + groups
-            else:
-                line = f"{table.name} {described(group)}: {error_line(error)}"
-                result.failures.append(line.strip())
-                _take_out(pipeline, table, [*group] or [None], result)
-        else:
-            keys: list[PartitionKey] = [*group] or [None]
-            why = {key: reasons[key] for key in keys}
-            result.built.append(BuiltTable(table, why, log, pipeline.ledger(table), *before))
 
 
 def assert_all_answer(pipeline: Pipeline) -> None:

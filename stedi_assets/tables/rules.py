@@ -71,15 +71,22 @@ def current_records(customer_landing: "DataFrame") -> "DataFrame":
     )
 
 
+def since(consent_scope: str) -> "Column":
+    """Since when the readings of a customer who consents count (ms since the epoch): `since`.
+
+    With the scope `customer` every reading counts, so it is the least moment there is.
+    """
+    every_reading = F.lit(-(2**63)).cast("bigint")
+    moment = F.col("shareWithResearchAsOfDate") if consent_scope == "reading" else every_reading
+    return moment.alias("since")
+
+
 def consent(customer_trusted: "DataFrame", consent_scope: str) -> "DataFrame":
     """Who consents and since when their readings count: `user`, `since` (ms since the epoch).
 
-    customer_trusted: its columns `email` and `shareWithResearchAsOfDate`. With the scope
-    `customer` every reading counts, so `since` is the least moment there is.
+    customer_trusted: its columns `email` and `shareWithResearchAsOfDate`.
     """
-    every_reading = F.lit(-(2**63)).cast("bigint")
-    since = F.col("shareWithResearchAsOfDate") if consent_scope == "reading" else every_reading
-    return customer_trusted.select(F.col("email").alias("user"), since.alias("since"))
+    return customer_trusted.select(F.col("email").alias("user"), since(consent_scope))
 
 
 def device_owners(current: "DataFrame", customers: "DataFrame") -> "DataFrame":

@@ -259,6 +259,14 @@ LANDING_TABLES = tuple(table for table in TABLES.values() if table.zone == "land
 
 # The order in which tables can be built: every table after those that it is made of.
 BUILD_ORDER = tuple(TopologicalSorter({t.name: t.upstream for t in TABLES.values()}).static_order())
+# Tables without dates, which say who is in.
+TABLES_OF_PEOPLE = tuple(table.name for table in TABLES.values() if not table.partitioned)
+
+
+def tables_of_people(table: Table) -> set[str]:
+    """The tables of people that a table is made of, directly or not."""
+    direct = {name for name in table.upstream if name in TABLES_OF_PEOPLE}
+    return direct.union(*(tables_of_people(TABLES[name]) for name in table.upstream))
 
 
 def spark_schema(columns: tuple[Column, ...]) -> "StructType":
