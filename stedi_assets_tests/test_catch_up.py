@@ -23,7 +23,6 @@ from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import PlannedRun
 from stedi_assets.incremental.reconcile import build_out_of_date, catch_up, find_out_of_date
 from stedi_assets.lakehouse.object_store import ObjectStore
-from stedi_assets.lakehouse.tables import Lakehouse
 from stedi_assets.scratch import scratch_folder
 from stedi_assets.tables.schemas import TABLES
 from stedi_assets_tests import seams

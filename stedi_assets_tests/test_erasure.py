@@ -580,6 +580,7 @@ def test_forget_removes_what_named_the_person_in_a_date_that_could_only_be_built
     friend = json.loads(person(2, 1, T0)) | {"customerName": "friend of p1@example.com"}
     lake.put(landed("customer", DATES[0], "f", compact(friend)))
     three_days(lake)
+    lake.put(landed("customer", DATES[0], "late", person(3, 0, T0)))
     for _ in range(2):
         begin(lake.lake, read_attempts(lake.lake), "customer_landing", DATES[:1])
     forget_in_this_process(lake)
