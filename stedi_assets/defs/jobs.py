@@ -83,6 +83,8 @@ def build_and_report(
             for event in materializations(pipeline, built):
                 context.log_event(event)
     failed = [*refreshed.failures, *report_checks(context, checked.result())]
+    for line in refreshed.emptied:
+        context.log.warning(line)
     for line in failed:
         context.log.error(line)
     if not failed and not refreshed.built:

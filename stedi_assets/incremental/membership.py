@@ -149,7 +149,9 @@ def _sets(
         "step_trainer_trusted": claimed.where("sole").select(
             "serialNumber", F.lit("").alias("user"), "ingest_date"
         ),
-        "machine_learning_curated": claimed.select("serialNumber", "user", "ingest_date"),
+        "machine_learning_curated": claimed.where("sole").select(
+            "serialNumber", "user", "ingest_date"
+        ),
         "customers_curated": with_readings.select("email", F.lit("").alias("user"), nowhere),
         # How many customers there are, consenting or not: for metadata only, nothing depends on it.
         "customer_landing": current.select("email", F.lit("").alias("user"), nowhere),

@@ -68,10 +68,14 @@ class BuiltTable:
 
 @dataclass
 class BuildResult:
-    """What was built, what could not be (a line for each), and whether more is out of date."""
+    """What was built, what could not be (a line for each), and whether more is out of date.
+
+    emptied: what is empty until it is built, since who withdrew may have been in it, a line each.
+    """
 
     built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    emptied: list[str] = field(default_factory=list)
     some_wait: bool = False
 
 
@@ -101,8 +105,8 @@ def build_out_of_date(
 
     What was built before comes first, then new dates, and last what was begun before and not
     finished, in parts: where the process dies on it again, it holds up nothing else. Where somebody
-    who withdrew may be in what is not built, it is emptied until it is: what fails at once, what
-    was not finished from the second try on, or with `without_new_dates`.
+    who withdrew may be in what is not built, it is emptied until it is: what failed twice here, and
+    what was begun twice before, or once with `without_new_dates`.
 
     say: takes a line about what is built and why; without_new_dates: as of `PlannedRun`. What could
     not be built is in the result; StediError where S3 or the engine does not answer.
@@ -117,9 +121,9 @@ def build_out_of_date(
     builder = _Builder(pipeline, listing, run_id, say, emptied)
     once_more = False
 
-    def go_through(is_chosen: Choice, table: str | None = None) -> None:
+    def go_through(is_chosen: Choice, table: str | None = None, last: bool = False) -> None:
         nonlocal once_more
-        builder.go_through(is_chosen, table)
+        builder.go_through(is_chosen, table, last)
         # What failed may have needed what comes later.
         once_more |= bool(builder.result.failures)
 
@@ -132,7 +136,7 @@ def build_out_of_date(
         for half in attempt.halves:
             go_through(partial(_is_among, half), attempt.table)
     if once_more or len(builder.result.built) > before:
-        go_through(_all_but(left_out, built_before=without_new_dates))
+        go_through(_all_but(left_out, built_before=without_new_dates), last=True)
     result = builder.result
     if left_out:
         result.failures += _customers_left_out(pipeline, listing, left_out)
@@ -191,8 +195,8 @@ class _Builder:
     """Builds the partitions that are out of date and chosen, table by table.
 
     listing, run_id, say: as of `build_out_of_date`; emptied: partitions, by table, that are emptied
-    where they are not chosen and may hold who withdrew; result: what was built in all, and the rest
-    of the last time.
+    where they are not chosen and may hold who withdrew; result: what was built and emptied in all,
+    and the rest of the last time; behind: tables of people that were to be built and were not.
     """
 
     pipeline: Pipeline
@@ -201,10 +205,14 @@ class _Builder:
     say: Callable[[str], None]
     emptied: Collection[tuple[str, PartitionKey]]
     result: BuildResult = field(default_factory=BuildResult)
+    behind: set[str] = field(default_factory=set)
 
-    def go_through(self, is_chosen: Choice, only: str | None = None) -> None:
-        """Build chosen partitions of all tables, and empty others; or build of one table only."""
-        self.result = BuildResult(self.result.built)
+    def go_through(self, is_chosen: Choice, only: str | None = None, last: bool = False) -> None:
+        """Build chosen partitions of all tables, and empty others; or build of one table only.
+
+        last: what fails, and what waits for it, is not tried again, but emptied.
+        """
+        self.result = BuildResult(self.result.built, emptied=self.result.emptied)
         for name in [only] if only else BUILD_ORDER:
             table = TABLES[name]
             try:
@@ -217,23 +225,29 @@ class _Builder:
             stale = out_of_date(state, table, self.listing)
             self.pipeline.end_attempts(table, stale)
             # Who was in when a table of people was built need not be in now.
-            waits = any(out_of_date(state, TABLES[people]) for people in tables_of_people(table))
+            waits = self.behind & tables_of_people(table)
             chosen = (k for k in stale if not waits and is_chosen(state, table, k))
             reasons = {key: stale[key] for key in chosen}
             self.result.some_wait |= reasons != stale
             if not only:
                 left = stale.keys() - reasons.keys()
-                self._empty(table, {k for k in left if waits or (name, k) in self.emptied})
+                if not (waits and (last or waits & {one for one, _ in self.emptied})):
+                    left = {key for key in left if (name, key) in self.emptied}
+                self._empty(table, left)
             if reasons:
                 self.say(f"{name}: building {_described(reasons)}")
-                self._build(table, reasons)
+            if self._build(table, reasons, last) == stale.keys():
+                self.behind.discard(name)
+            elif name in TABLES_OF_PEOPLE:
+                self.behind.add(name)
 
-    def _build(self, table: Table, reasons: Reasons) -> None:
-        """Build all partitions at once; where that fails, each by itself."""
+    def _build(self, table: Table, reasons: Reasons, last: bool) -> set[PartitionKey]:
+        """Build all partitions at once; where that fails, each by itself; which were built."""
         pipeline = self.pipeline
         before = pipeline.lakehouse.log(table), pipeline.ledger(table)
         days = sorted(day for day in reasons if day)
-        groups: list[list[date]] = [days]
+        groups: list[list[date]] = [days] if reasons else []
+        done = set[PartitionKey]()
         while groups:
             group = groups.pop(0)
             try:
@@ -245,12 +259,15 @@ class _Builder:
                 else:
                     line = f"{table.name} {described(group)}: {error_line(error)}"
                     self.result.failures.append(line.strip())
-                    self._empty(table, [*group] or [None])
+                    if last:
+                        self._empty(table, [*group] or [None])
             else:
                 keys: list[PartitionKey] = [*group] or [None]
                 why = {key: reasons[key] for key in keys}
                 ledger = pipeline.ledger(table)
                 self.result.built.append(BuiltTable(table, why, log, ledger, *before))
+                done.update(keys)
+        return done
 
     def _empty(self, table: Table, keys: Collection[PartitionKey]) -> None:
         """Empty partitions, of a table past the landing zone, where who withdrew may be in them."""
@@ -264,7 +281,10 @@ class _Builder:
             return
         if emptied:
             which = described([key for key in emptied if key]) or "it"
-            self.say(f"{table.name}: emptied {which} until it is built: who withdrew may be in it")
+            self.result.emptied.append(
+                f"{table.name}: emptied {which} until it is built, since not the same people are in"
+                " now: `stedi catch-up` builds it, or says why it cannot."
+            )
 
 
 def _described(reasons: Reasons) -> str:

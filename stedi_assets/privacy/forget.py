@@ -105,9 +105,10 @@ def forget(
         purge = vacuum.purge(pipeline, timedelta(0))
         # Where a date kills the process, nothing of the person is left before it.
         _bring_up_to_date(lakehouse, person, catch_up, problems)
-        removed = purge.removed
+        first = purge
         purge = vacuum.purge(pipeline, timedelta(0))  # what that run replaced may name the person
-        purge.removed += removed
+        purge.removed += first.removed
+        purge.uploads += first.uploads
         left = rows_of(lakehouse, person, problems)
         problems += purge.problems
         problems += _to_be_repeated(taken, left, runs_in_progress(), command)
