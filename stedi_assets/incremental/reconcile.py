@@ -280,10 +280,10 @@ class _Builder:
             self.result.failures.append(str(error))
             return
         if emptied:
-            which = described([key for key in emptied if key]) or "it"
+            which = f"{table.name} {described([key for key in emptied if key])}".rstrip()
             self.result.emptied.append(
-                f"{table.name}: emptied {which} until it is built, since not the same people are in"
-                " now: `stedi catch-up` builds it, or says why it cannot."
+                f"{which} was emptied: it cannot be built now, and"
+                " other people are in than its rows are of. `stedi catch-up` builds it when it can."
             )
 
 
