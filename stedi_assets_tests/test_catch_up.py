@@ -12,6 +12,8 @@ import dagster as dg
 import pytest
 from boto3.s3.transfer import TransferConfig
 from click.testing import CliRunner
+from deltalake import DeltaTable, Field
+from deltalake.schema import PrimitiveType
 
 from stedi_assets.cli.main import main
 from stedi_assets.defs import jobs, materialize
@@ -459,6 +461,27 @@ def test_one_failure_in_a_table_of_people_empties_nothing(lake, monkeypatch, wit
     result = build_out_of_date(lake.pipeline, without_new_dates=without_new_dates)
     assert (result.failures, result.emptied) == ([], [])
     assert lake.differences() == {}
+
+
+def test_who_withdrew_leaves_a_table_that_only_others_can_read_and_that_cannot_be_built(
+    lake, monkeypatch
+):
+    three_days(lake)
+    trusted = TABLES["accelerometer_trusted"]
+    uri = lake.settings.uri(trusted.path)
+    of_others = DeltaTable(uri, storage_options=lake.lake.storage_options)
+    of_others.alter.add_columns(Field("more", PrimitiveType("string")))
+    lake.put(landed("customer", DATES[2], "withdrawn", person(1, 1, None)))
+    write = lake.pipeline.write
+
+    def failing(table, *arguments):
+        if table.name == trusted.name:
+            raise StediError("cannot be written")
+        return write(table, *arguments)
+
+    monkeypatch.setattr(lake.pipeline, "write", failing)
+    assert build_out_of_date(lake.pipeline).failures
+    assert not lake.table(trusted.name) - lake.expected()[trusted.name]
 
 
 @pytest.mark.parametrize("died", [1, 2, 3])

@@ -8,7 +8,8 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -27,7 +28,7 @@ from stedi_assets.errors import StediError
 from stedi_assets.incremental import inputs, rollups
 from stedi_assets.incremental.ledger import contents_of, files_of, read_ledger, record
 from stedi_assets.incremental.pipeline import Pipeline
-from stedi_assets.incremental.reconcile import catch_up, find_out_of_date
+from stedi_assets.incremental.reconcile import build_out_of_date, catch_up, find_out_of_date
 from stedi_assets.incremental.rollups import ROLLUP_TABLES
 from stedi_assets.lakehouse.delta_commit import entry_path, first_entry, write_checkpoint
 from stedi_assets.lakehouse.delta_log import read_log
@@ -911,22 +912,46 @@ def test_a_limit_that_made_an_object_unreadable_is_raised(new_lake, monkeypatch)
     up_to_date(as_a_new_process(lake))
 
 
-@pytest.mark.parametrize("how", ["catch-up", "by hand"])
-def test_an_object_that_s3_refused_is_read_once_it_is_given(lake, monkeypatch, how):
-    """Where S3 gives others of the date it is one malformed record, and blocks nothing."""
-    three_days(lake)
-    lake.put(WITHDRAWN | landed("customer", DATES[2], "fine", person(3, 1, T0)))
-    client = lake.lake.client
-    get_object = client.get_object
+@contextmanager
+def refusing(lake, name: str) -> Iterator[None]:
+    """Within it S3 does not give objects that end so: they are archived."""
+    get_object = lake.lake.client.get_object
 
-    def refusing(**arguments: str) -> object:
-        if arguments["Key"].endswith("withdrawn"):
+    def refuse(**arguments: str) -> object:
+        if arguments["Key"].endswith(name):
             answer = {"Error": {"Code": "InvalidObjectState"}}
             raise ClientError(answer | {"ResponseMetadata": {"HTTPStatusCode": 403}}, "GetObject")
         return get_object(**arguments)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(client, "get_object", refusing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lake.lake.client, "get_object", refuse)
+        yield
+
+
+@pytest.mark.parametrize("lost", ["", "_stedi/ledger/customer_landing.json"])
+def test_a_withdrawal_whose_object_was_archived_is_not_forgotten(lake, lost):
+    three_days(lake)
+    lake.put(WITHDRAWN)
+    lake.catch_up()
+    lake.put(landed("customer", DATES[2], "late", person(3, 1, T0)))
+    lake.put(landed("customer", DATES[1], "late", person(4, 1, T0)))
+    if lost:
+        lake.lake.delete([lost])
+    with refusing(lake, "withdrawn"):
+        (failure,) = build_out_of_date(lake.pipeline).failures
+    assert "S3 refuses to give" in failure
+    assert f"ingest_date={DATES[2]}/withdrawn, which was read before" in failure
+    assert "p1@example.com" not in str(lake.table("customer_trusted"))
+    assert "p4@example.com" in str(lake.table("customer_trusted"))
+    up_to_date(as_a_new_process(lake))
+
+
+@pytest.mark.parametrize("how", ["catch-up", "by hand"])
+def test_an_object_that_s3_refused_is_read_once_it_is_given(lake, how):
+    """Where S3 gives others of the date it is one malformed record, and blocks nothing."""
+    three_days(lake)
+    lake.put(WITHDRAWN | landed("customer", DATES[2], "fine", person(3, 1, T0)))
+    with refusing(lake, "withdrawn"):
         lake.catch_up()
         assert lake.catch_up() == 0
     assert "p1@example.com" in str(lake.table("customer_trusted"))

@@ -29,15 +29,17 @@ def empty(
         pipeline.refresh()  # another run may have built them
         state = pipeline.state()
         stale, log = out_of_date(state, table), state.logs[table.name]
+        # Of a lost table others may still read what is left.
+        lost = log is None and table.name in state.lost_files
         chosen = frozenset(
             key
             for key in stale.keys() & keys
-            if log and log.of(key) and may_hold_others(state, table, key)
+            if lost or (log and log.of(key) and may_hold_others(state, table, key))
         )
         if chosen:
             nothing = lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
-            days = [key for key in chosen if key]
-            lakehouse.replace(table, nothing, days if table.partitioned else None, rows=0)
+            days = [key for key in chosen if key]  # none: of a table without dates, or a lost one
+            lakehouse.replace(table, nothing, days or None, rows=0)
     return chosen
 
 

@@ -41,6 +41,7 @@ from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
 from stedi_assets.settings import Settings
+from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import TABLES, Table, tables_of_people
 
 if TYPE_CHECKING:
@@ -144,7 +145,8 @@ class Pipeline:
     def read_landing(self, table: Table, days: Collection[date]) -> Batch:
         """The records that landed for a landing table on some dates.
 
-        InputsChangedError where an object is replaced while it is read.
+        InputsChangedError where an object is replaced while it is read; StediError where a
+        customers' object that was read before cannot be any more: its records stay as they are.
         """
         self._begin(table, days)
         state = self.state(with_membership=False)
@@ -155,6 +157,8 @@ class Pipeline:
             raise InputsChangedError(
                 f"An object of {table.name} was replaced while it was read: run it again."
             ) from None
+        if table.name == "customer_landing":
+            _assert_nothing_is_forgotten(table, state, listings, last_modified, read.refused)
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
         rows = size // _LEAST_RECORD
         return Batch(read.frame, state, rows, listings, last_modified, read.files, read.refused)
@@ -358,6 +362,33 @@ def _inputs(table: Table, batch: Batch, sound: bool) -> dict[PartitionKey, Input
             behind = f"behind {batch.state.identity(name, None)}"
             return {key: {**inputs, name: behind} for key, inputs in wanted.items()}
     return wanted
+
+
+def _assert_nothing_is_forgotten(
+    table: Table,
+    state: LakeState,
+    listings: Listings,
+    last_modified: Mapping[LandedObject, float],
+    refused: Collection[LandedObject],
+) -> None:
+    """StediError where an object that S3 refuses may have been read for the rows that are there.
+
+    Without it a withdrawal would be gone, and who withdrew would be back. It may have been where
+    the date's entry does not say that it was refused, or that everything was older.
+    """
+    log, ledger = state.logs[table.name], state.ledgers[table.name]
+    for day, objects in listings.items():
+        entry = ledger.valid_entry(day, log)
+        for landed_object in objects:
+            is_new = entry and last_modified[landed_object] > entry.newest_object
+            was_refused = entry and entry.lacks(landed_object.key)
+            has_rows = log is not None and log.of(day)
+            if landed_object in refused and has_rows and not is_new and not was_refused:
+                raise StediError(
+                    f"S3 refuses to give {shown_key(landed_object.key)}, which was read before and"
+                    " may say who withdrew: the records of its date stay as they are. Restore the"
+                    " object, or give the keys access to it."
+                )
 
 
 def _text_bytes(landed_object: LandedObject) -> int:
