@@ -946,6 +946,20 @@ def test_a_withdrawal_whose_object_was_archived_is_not_forgotten(lake, lost):
     up_to_date(as_a_new_process(lake))
 
 
+def test_a_customers_object_that_was_refused_from_the_first_holds_up_no_other_of_its_date(lake):
+    three_days(lake)
+    time.sleep(1)  # S3 tells whole seconds
+    lake.put(landed("customer", DATES[0], "denied", person(3, 1, T0)))
+    lake.put(landed("customer", DATES[0], "withdrawal", person(1, 1, None)))
+    with refusing(lake, "denied"):
+        assert build_out_of_date(lake.pipeline).failures == []
+        lake.put(landed("customer", DATES[0], "more", person(4, 1, T0)))
+        assert build_out_of_date(lake.pipeline).failures == []
+    trusted = str(lake.table("customer_trusted"))
+    assert [f"p{n}@example.com" in trusted for n in (1, 3, 4)] == [False, False, True]
+    up_to_date(as_a_new_process(lake))
+
+
 @pytest.mark.parametrize("how", ["catch-up", "by hand"])
 def test_an_object_that_s3_refused_is_read_once_it_is_given(lake, how):
     """Where S3 gives others of the date it is one malformed record, and blocks nothing."""

@@ -379,11 +379,10 @@ def _assert_nothing_is_forgotten(
     log, ledger = state.logs[table.name], state.ledgers[table.name]
     for day, objects in listings.items():
         entry = ledger.valid_entry(day, log)
-        for landed_object in objects:
+        for landed_object in set(refused).intersection(objects) if log and log.of(day) else ():
             is_new = entry and last_modified[landed_object] > entry.newest_object
             was_refused = entry and entry.lacks(landed_object.key)
-            has_rows = log is not None and log.of(day)
-            if landed_object in refused and has_rows and not is_new and not was_refused:
+            if not is_new and not was_refused:
                 raise StediError(
                     f"S3 refuses to give {shown_key(landed_object.key)}, which was read before and"
                     " may say who withdrew: the records of its date stay as they are. Restore the"
