@@ -8,7 +8,7 @@ nothing is entered into the ledger, so it is out of date until it is built.
 from collections.abc import Collection
 
 from stedi_assets.incremental.ledger import PartitionKey
-from stedi_assets.incremental.partition_inputs import LakeState, inputs_of
+from stedi_assets.incremental.partition_inputs import Inputs, LakeState, inputs_of
 from stedi_assets.incremental.pipeline import Pipeline
 from stedi_assets.incremental.planner import out_of_date
 from stedi_assets.lakehouse.write_lock import write_lock
@@ -29,12 +29,14 @@ def empty(
         pipeline.refresh()  # another run may have built them
         state = pipeline.state()
         stale, log = out_of_date(state, table), state.logs[table.name]
+        wanted = inputs_of(state, table)
         # Of a lost table others may still read what is left.
         lost = log is None and table.name in state.lost_files
         chosen = frozenset(
             key
             for key in stale.keys() & keys
-            if lost or (log and log.of(key) and may_hold_others(state, table, key))
+            if lost
+            or (log and log.of(key) and _may_hold_others(state, table, key, wanted.get(key)))
         )
         if chosen:
             nothing = lakehouse.spark_session.createDataFrame([], spark_schema(table.columns))
@@ -43,14 +45,15 @@ def empty(
     return chosen
 
 
-def may_hold_others(state: LakeState, table: Table, key: PartitionKey) -> bool:
+def _may_hold_others(
+    state: LakeState, table: Table, key: PartitionKey, wanted: Inputs | None
+) -> bool:
     """Whether rows of a partition may be of people or devices who are not in now.
 
     Not where its files are those of its entry, and that says that it was built with the same
-    members, from what was not behind.
+    members, from what was not behind. wanted: what it would be built from now.
     """
     entry = state.ledgers[table.name].valid_entry(key, state.logs[table.name])
-    wanted = inputs_of(state, table).get(key)
     if key is None or entry is None or wanted is None:
         return True
     if key in state.lost_files.get(table.name, ()):

@@ -40,6 +40,7 @@ from stedi_assets.lakehouse.delta_log import TableLog
 from stedi_assets.lakehouse.tables import EngineError, Lakehouse
 from stedi_assets.lakehouse.write_lock import write_lock
 from stedi_assets.landing.layout import LandedObject
+from stedi_assets.landing.reader import LandedRecords
 from stedi_assets.settings import Settings
 from stedi_assets.spark.errors import shown_key
 from stedi_assets.tables.schemas import TABLES, Table, tables_of_people
@@ -152,16 +153,29 @@ class Pipeline:
         state = self.state(with_membership=False)
         listings, last_modified = list_days(self.lakehouse, table, days)
         try:
-            read = read_objects(self.lakehouse, table, listings)
+            read = self._read_records(table, state, listings, last_modified)
         except PreconditionError:
             raise InputsChangedError(
                 f"An object of {table.name} was replaced while it was read: run it again."
             ) from None
-        if table.name == "customer_landing":
-            _assert_nothing_is_forgotten(table, state, listings, last_modified, read.refused)
         size = sum(_text_bytes(o) for objects in listings.values() for o in objects)
         rows = size // _LEAST_RECORD
         return Batch(read.frame, state, rows, listings, last_modified, read.files, read.refused)
+
+    def _read_records(
+        self,
+        table: Table,
+        state: LakeState,
+        listings: Listings,
+        last_modified: Mapping[LandedObject, float],
+        exactly: bool = False,
+    ) -> LandedRecords:
+        """The records of landed objects; exactly: by the exact parser. StediError as of
+        `read_landing`."""
+        read = read_objects(self.lakehouse, table, listings, exactly=exactly)
+        if table.name == "customer_landing":
+            _assert_nothing_is_forgotten(table, state, listings, last_modified, read.refused)
+        return read
 
     def compute(self, table: Table, **inputs: Batch) -> Batch:
         """A table's rows from its inputs, by its function in `tables/`.
@@ -275,7 +289,9 @@ class Pipeline:
                 if table.zone != "landing":
                     raise
                 # The engine failed on some object: read all of them by the exact parser.
-                read = read_objects(self.lakehouse, table, batch.listings, exactly=True)
+                read = self._read_records(
+                    table, batch.state, batch.listings, batch.last_modified, exactly=True
+                )
                 records = replace(batch, frame=read.frame, files=read.files, refused=read.refused)
                 return replaced(self.compute(table, records=records))
         except (GoneError, PreconditionError) as error:

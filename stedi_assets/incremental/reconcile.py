@@ -117,26 +117,19 @@ def build_out_of_date(
     put_off = {(attempt.table, key) for attempt in unfinished for key in attempt.keys}
     left_out = put_off - {(attempt.table, key) for attempt in tried_again for key in attempt.keys}
     tried = [a for a in unfinished if without_new_dates or a.tries >= _MANY_TRIES]
-    emptied = {(attempt.table, key) for attempt in tried for key in attempt.keys}
-    builder = _Builder(pipeline, listing, run_id, say, emptied)
-    once_more = False
-
-    def go_through(is_chosen: Choice, table: str | None = None, last: bool = False) -> None:
-        nonlocal once_more
-        builder.go_through(is_chosen, table, last)
-        # What failed may have needed what comes later.
-        once_more |= bool(builder.result.failures)
-
+    begun_often = {(attempt.table, key) for attempt in tried for key in attempt.keys}
+    builder = _Builder(pipeline, listing, run_id, say, begun_often)
     if has_rows := holds_rows(pipeline.state(with_membership=False)):
-        go_through(_all_but(put_off, built_before=True))
+        builder.go_through(_all_but(put_off, built_before=True))
     if not without_new_dates and (builder.result.some_wait or not has_rows):
-        go_through(_all_but(put_off))
+        builder.go_through(_all_but(put_off))
     before = len(builder.result.built)
     for attempt in tried_again:
         for half in attempt.halves:
-            go_through(partial(_is_among, half), attempt.table)
-    if once_more or len(builder.result.built) > before:
-        go_through(_all_but(left_out, built_before=without_new_dates), last=True)
+            builder.go_through(partial(_is_among, half), attempt.table)
+    # What failed may have needed what came later.
+    if builder.failed or len(builder.result.built) > before:
+        builder.go_through(_all_but(left_out, built_before=without_new_dates), last=True)
     result = builder.result
     if left_out:
         result.failures += _customers_left_out(pipeline, listing, left_out)
@@ -194,17 +187,19 @@ def _is_among(
 class _Builder:
     """Builds the partitions that are out of date and chosen, table by table.
 
-    listing, run_id, say: as of `build_out_of_date`; emptied: partitions, by table, that are emptied
-    where they are not chosen and may hold who withdrew; result: what was built and emptied in all,
-    and the rest of the last time; behind: tables of people that were to be built and were not.
+    listing, run_id, say: as of `build_out_of_date`; begun_often: partitions, with their table, that
+    are emptied where they are not chosen and may hold who withdrew; result: what was built and
+    emptied in all, and the rest of the last time; failed: whether anything ever did; behind: tables
+    of people that were to be built and were not.
     """
 
     pipeline: Pipeline
     listing: LandingListing
     run_id: str
     say: Callable[[str], None]
-    emptied: Collection[tuple[str, PartitionKey]]
+    begun_often: Collection[tuple[str, PartitionKey]]
     result: BuildResult = field(default_factory=BuildResult)
+    failed: bool = False
     behind: set[str] = field(default_factory=set)
 
     def go_through(self, is_chosen: Choice, only: str | None = None, last: bool = False) -> None:
@@ -231,8 +226,8 @@ class _Builder:
             self.result.some_wait |= reasons != stale
             if not only:
                 left = stale.keys() - reasons.keys()
-                if not (waits and (last or waits & {one for one, _ in self.emptied})):
-                    left = {key for key in left if (name, key) in self.emptied}
+                if not (waits and (last or waits & {one for one, _ in self.begun_often})):
+                    left = {key for key in left if (name, key) in self.begun_often}
                 self._empty(table, left)
             if reasons:
                 self.say(f"{name}: building {_described(reasons)}")
@@ -240,6 +235,7 @@ class _Builder:
                 self.behind.discard(name)
             elif name in TABLES_OF_PEOPLE:
                 self.behind.add(name)
+        self.failed |= bool(self.result.failures)
 
     def _build(self, table: Table, reasons: Reasons, last: bool) -> set[PartitionKey]:
         """Build all partitions at once; where that fails, each by itself; which were built."""
