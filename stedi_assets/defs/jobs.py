@@ -83,7 +83,7 @@ def build_and_report(
             for event in materializations(pipeline, built):
                 context.log_event(event)
     failed = [*refreshed.failures, *report_checks(context, checked.result())]
-    for line in refreshed.emptied:
+    for line in refreshed.warnings:
         context.log.warning(line)
     for line in failed:
         context.log.error(line)

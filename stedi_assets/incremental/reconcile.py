@@ -70,13 +70,26 @@ class BuiltTable:
 class BuildResult:
     """What was built, what could not be (a line for each), and whether more is out of date.
 
-    emptied: what is empty until it is built, since who withdrew may have been in it, a line each.
+    emptied: partitions, with their table, that are empty until they are built, since who withdrew
+    may have been in them.
     """
 
     built: list[BuiltTable] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    emptied: list[str] = field(default_factory=list)
+    emptied: set[tuple[str, PartitionKey]] = field(default_factory=set)
     some_wait: bool = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is empty until it is built, a line a table."""
+        lines = []
+        for name in sorted({name for name, _ in self.emptied}):
+            days = described([key for of, key in self.emptied if of == name and key])
+            lines.append(
+                f"{f'{name} {days}'.rstrip()} was emptied: it could not be built, and other people"
+                " are in now than its rows were of. `stedi catch-up` builds it when it can."
+            )
+        return lines
 
 
 def build(pipeline: Pipeline, table: Table, days: Collection[date] | None, run_id: str) -> TableLog:
@@ -262,6 +275,7 @@ class _Builder:
                 why = {key: reasons[key] for key in keys}
                 ledger = pipeline.ledger(table)
                 self.result.built.append(BuiltTable(table, why, log, ledger, *before))
+                self.result.emptied.difference_update((table.name, key) for key in keys)
                 done.update(keys)
         return done
 
@@ -276,11 +290,9 @@ class _Builder:
             self.result.failures.append(str(error))
             return
         if emptied:
-            which = f"{table.name} {described([key for key in emptied if key])}".rstrip()
-            self.result.emptied.append(
-                f"{which} was emptied: it cannot be built now, and"
-                " other people are in than its rows are of. `stedi catch-up` builds it when it can."
-            )
+            days = described([key for key in emptied if key])
+            self.say(f"{table.name}: emptied {days or 'it'} until it is built")
+            self.result.emptied.update((table.name, key) for key in emptied)
 
 
 def _described(reasons: Reasons) -> str:
